@@ -1,0 +1,106 @@
+"""The protocol of a language model: two verbs, complete and log_likelihood, and the records they exchange."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from gra_train.records import Record
+
+Message = dict[str, str]
+"""{"role": "system" | "user" | "assistant", "content": text}"""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling(Record):
+    """How tokens are drawn. temperature 0 is greedy (seed and top_p are then ignored)."""
+
+    temperature: float = 0.2
+    top_p: float = 0.9
+    max_tokens: int = 4096
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A request for one answer. Everything here but `purpose` determines the answer and is part of the ledger's key.
+
+    messages: the conversation; the model renders it with its own chat template (a template that refuses a system
+        role gets it merged into the first user turn).
+    seed: of this request alone; rows of a batch never share a generator.
+    regex: the answer must match it as a whole (constrained decoding), or None.
+    attempt: 0 for the first try; a retry after a parse failure is another request.
+    purpose: "role/prompt" label for accounting, e.g. "reviewer/response_review".
+    """
+
+    messages: tuple[Message, ...]
+    sampling: Sampling = Sampling()
+    seed: int = 0
+    regex: str | None = None
+    attempt: int = 0
+    purpose: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Likelihood:
+    """A request for the log-probability of each token of `continuation` given the rendered `messages`.
+
+    The continuation is tokenised apart from the prompt, so that the boundary is exact.
+    """
+
+    messages: tuple[Message, ...]
+    continuation: str
+    purpose: str = field(default="", compare=False)
+
+
+Request = Completion | Likelihood
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(Record):
+    """One answer. finish: "stop" (end token or stop string) or "length" (cut at max_tokens)."""
+
+    text: str
+    finish: Literal["stop", "length"] = "stop"
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogProbs(Record):
+    """Natural-log probabilities, one per continuation token, with the tokens' texts (same length)."""
+
+    logprobs: tuple[float, ...]
+    tokens: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> float:
+        return float(sum(self.logprobs))
+
+
+Answer = Reply | TokenLogProbs
+
+
+class ChatModel(Protocol):
+    """A language model, in process or behind a server."""
+
+    name: str
+    fingerprint: str
+    """Identity of the weights: content hash of a folder, a server's revision, or a probe. Part of every ledger key."""
+
+    async def complete(self, request: Completion) -> Reply: ...
+
+    async def log_likelihood(self, prompt_ids: list[int], continuation_ids: list[int]) -> TokenLogProbs: ...
+
+
+class Ask(Protocol):
+    """How a story talks to the pool: all requests go out together, answers come back in their order.
+
+    Each request names a pool member. Answers come from the ledger where it has them; a failed call raises ModelError.
+    """
+
+    async def __call__(self, *requests: tuple[str, Request]) -> list[Any]: ...
+
+
+class ModelError(RuntimeError):
+    """A model or server could not answer (after retries); the message names the endpoint and the cause, never a key."""

@@ -1,0 +1,1 @@
+"""Existing data sets: reading their formats, and putting an arm's training set together."""

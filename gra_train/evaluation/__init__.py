@@ -1,0 +1,1 @@
+"""Scoring models with lm-eval: tasks, answer extraction, per-question rows, statistics."""

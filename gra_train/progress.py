@@ -1,0 +1,62 @@
+"""Progress of the stage at hand, as a small file that any watcher can read.
+
+A stage says `with progress.task("proposals", total=900) as bar: bar.advance(32)`. The numbers go to
+`progress.json` in the run folder (at most five times a second), whoever runs the stage: a warm worker, a rank of
+torchrun, a SLURM job. The launcher reads the file and draws. Without a run folder nothing is written.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_file: Path | None = None
+
+
+def write_to(path: Path | None) -> None:
+    """Send this process's progress to `path` (None: nowhere)."""
+    global _file
+    _file = path
+
+
+class Bar:
+    """Counts units of work done; `total` may be None when it is not known."""
+
+    def __init__(self, label: str, total: int | None, unit: str) -> None:
+        self.label, self.total, self.unit, self.done = label, total, unit, 0
+        self.note = ""
+        self._started, self._written = time.monotonic(), 0.0
+
+    def advance(self, n: int = 1, *, note: str | None = None) -> None:
+        self.update(self.done + n, note=note)
+
+    def update(self, done: int, *, note: str | None = None) -> None:
+        self.done = done
+        self.note = self.note if note is None else note
+        now = time.monotonic()
+        if now - self._written >= 0.2:
+            self._written = now
+            self._write(now)
+
+    def _write(self, now: float) -> None:
+        if _file is None:
+            return
+        state = {"label": self.label, "done": self.done, "total": self.total, "unit": self.unit,
+                 "elapsed_s": round(now - self._started, 2), "note": self.note}  # fmt: skip
+        temporary = _file.with_name(_file.name + ".tmp")
+        try:
+            temporary.write_text(json.dumps(state))
+            temporary.replace(_file)
+        except OSError:  # progress is a courtesy: a full disk must not end the work here
+            pass
+
+
+@contextmanager
+def task(label: str, *, total: int | None = None, unit: str = "") -> Iterator[Bar]:
+    bar = Bar(label, total, unit)
+    bar._write(time.monotonic())
+    yield bar
+    bar._write(time.monotonic())

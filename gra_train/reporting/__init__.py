@@ -1,0 +1,1 @@
+"""Tables, cards, comparison reports and the W&B mirror."""

@@ -1,0 +1,147 @@
+"""The machinery behind the schema: dataclass fields with help, unit and bounds; building one from plain data; recorded reads.
+
+`build(cls, data)` is strict: unknown names, wrong types and values out of bounds are UserErrors that name the setting by
+its full dotted path, say what was expected and offer the nearest spelling.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from gra_train.errors import UserError, nearest
+
+T = TypeVar("T")
+reads: set[str] | None = None
+"""When a set: `Class.field` of every setting that was read. Switched on by the worker (see runs.py)."""
+
+
+def setting(
+    default: Any = dataclasses.MISSING,
+    help: str = "",
+    *,
+    unit: str = "",
+    min: float | None = None,
+    max: float | None = None,
+    choices: Sequence[str] = (),
+    identity: bool = True,
+) -> Any:
+    """A dataclass field. identity=False: the value cannot change a result, so it is left out of a run's identity."""
+    metadata = {"help": help, "unit": unit, "min": min, "max": max, "choices": tuple(choices), "identity": identity}
+    if isinstance(default, (list, dict)) or (isinstance(default, type) and dataclasses.is_dataclass(default)):
+        factory = default if isinstance(default, type) else (lambda: type(default)(default))
+        return dataclasses.field(default_factory=factory, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+class Section:
+    """Base of every schema dataclass; notes which of its settings were read."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if reads is not None and not name.startswith("_"):
+            reads.add(f"{type(self).__name__}.{name}")
+        return object.__getattribute__(self, name)
+
+
+def build(cls: type[T], data: Mapping[str, Any], path: str = "") -> T:
+    """An instance of dataclass `cls` from plain nested data. Raises UserError (see above)."""
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    if not isinstance(data, Mapping):
+        raise UserError(f"{path or 'configuration'}={data!r} should be a group of settings: {', '.join(fields)}")
+    values = {}
+    for key, value in data.items():
+        if key not in fields:
+            raise UserError(unknown(f"{path}{key}", str(key), list(fields)))
+        values[key] = _convert(hints[key], value, f"{path}{key}", fields[key].metadata)
+    missing = [
+        name
+        for name, f in fields.items()
+        if name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise UserError(f"{path}{missing[0]} is required: {fields[missing[0]].metadata.get('help', '')}")
+    return cls(**values)
+
+
+def unknown(path: str, key: str, known: list[str]) -> str:
+    """The sentence for a setting that does not exist."""
+    listed = ", ".join(sorted(known)[:12]) + (", ..." if len(known) > 12 else "")
+    return f"No setting {path!r}.{nearest(key, known)} Known here: {listed}."
+
+
+def plain(value: Any) -> Any:
+    """The inverse of build: nested dicts and lists."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {k: plain(v) for k, v in value.items()}
+    return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def identity(value: Any) -> Any:
+    """Like `plain`, without the settings that cannot change a result (identity=False)."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            f.name: identity(getattr(value, f.name))
+            for f in dataclasses.fields(value)
+            if f.metadata.get("identity", True)
+        }
+    if isinstance(value, Mapping):
+        return {k: identity(v) for k, v in value.items()}
+    return [identity(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _convert(kind: Any, value: Any, path: str, meta: Mapping[str, Any]) -> Any:
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in args:
+            return None
+        kinds = [a for a in args if a is not type(None)]
+        if len(kinds) == 1:
+            return _convert(kinds[0], value, path, meta)
+        for one in kinds:
+            try:
+                return _convert(one, value, path, meta)
+            except UserError:
+                continue
+        raise UserError(_expected(path, value, kind, meta))
+    if origin is list:
+        if not isinstance(value, (list, tuple)):
+            raise UserError(_expected(path, value, kind, meta))
+        return [_convert(args[0], v, f"{path}.{i}", meta) for i, v in enumerate(value)]
+    if origin is dict or kind is dict:
+        if not isinstance(value, Mapping):
+            raise UserError(_expected(path, value, kind, meta))
+        return {str(k): _convert(args[1] if args else Any, v, f"{path}.{k}", {}) for k, v in value.items()}
+    if dataclasses.is_dataclass(kind):
+        return build(typing.cast(type, kind), value, f"{path}.")
+    if kind is Any:
+        return value
+    return _scalar(kind, value, path, meta)
+
+
+def _scalar(kind: type, value: Any, path: str, meta: Mapping[str, Any]) -> Any:
+    accepted: tuple[type, ...] = (int, float) if kind is float else (kind,)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        raise UserError(_expected(path, value, kind, meta))
+    value = float(value) if kind is float else value
+    low, high, choices = meta.get("min"), meta.get("max"), meta.get("choices")
+    if choices and value not in choices:
+        raise UserError(_expected(path, value, kind, meta) + nearest(str(value), list(choices)))
+    if kind in (int, float) and not (low is None or value >= low) or not (high is None or value <= high):
+        raise UserError(_expected(path, value, kind, meta))
+    return value
+
+
+def _expected(path: str, value: Any, kind: Any, meta: Mapping[str, Any]) -> str:
+    name = getattr(kind, "__name__", str(kind)) if typing.get_origin(kind) is None else str(kind).replace("typing.", "")
+    what = f"one of {', '.join(meta['choices'])}" if meta.get("choices") else name
+    low, high = meta.get("min"), meta.get("max")
+    bounds = f" >= {low}" * (low is not None) + f" and <= {high}" * (high is not None)
+    unit = f" ({meta['unit']})" if meta.get("unit") else ""
+    text = f" {meta['help'].rstrip('.')}." if meta.get("help") else ""
+    return f"{path}={value!r} is not valid: expected {what}{bounds}{unit}.{text}"

@@ -1,0 +1,162 @@
+"""The stages: what each one reads (its frozen configuration and input folders) and the function that runs it.
+
+A stage is `function(config, inputs, out)`: `inputs` maps a name to the *result* folder of an earlier run, `out` is the
+folder to write results into. Nothing else is passed, so a run's identity is (stage, version, config, inputs).
+Long-lived side files go to `out.parent` (the run folder): metrics.jsonl, log.txt, progress.json, checkpoints/.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gra_train.schema import Collate, DataFile, Evaluation, Model, Pool, Synthesis, Train
+from gra_train.settings import Section, setting
+
+StageFunction = Callable[[Any, Mapping[str, Path], Path], None]
+
+
+@dataclass(frozen=True)
+class SeedsStage(Section):
+    """Seeds -> annotated D(0): data.jsonl with domain, keywords and summary on every row."""
+
+    seed: int = setting()
+    seeds: DataFile = setting()
+    pool: Pool = setting()
+    synthesis: Synthesis = setting()
+    ledger: str = setting("", "folder of the shared ledger", identity=False)
+
+
+@dataclass(frozen=True)
+class SynthesizeStage(Section):
+    """inputs: seeds. -> data.jsonl (kept rows, by index), candidates.parquet (all, with fate), funnel.json."""
+
+    seed: int = setting()
+    pool: Pool = setting()
+    synthesis: Synthesis = setting()
+    ledger: str = setting("", "folder of the shared ledger", identity=False)
+
+
+@dataclass(frozen=True)
+class DistillStage(Section):
+    """inputs: seeds. The large model answers instructions (the seeds' own where none are given) -> data.jsonl."""
+
+    seed: int = setting()
+    model: Model = setting()
+    batch_tokens: int = setting()
+    instructions: DataFile = setting()
+    rows: int = setting()
+    synthesis: Synthesis = setting()
+    ledger: str = setting("", "folder of the shared ledger", identity=False)
+
+
+@dataclass(frozen=True)
+class DatasetStage(Section):
+    """inputs: seeds?, source? -> an arm's training set: data.jsonl, statistics.json (rows, correctness if checkable).
+
+    Rows that equal a test question of the miniature are removed and counted.
+    """
+
+    seed: int = setting()
+    source: DataFile = setting()
+    rows: int | None = setting()
+    checker: str = setting()
+
+
+@dataclass(frozen=True)
+class SftStage(Section):
+    """inputs: data, model? (an earlier result; else config.model). -> model/."""
+
+    seed: int = setting()
+    model: Model = setting()
+    train: Train = setting()
+    deepspeed: dict[str, Any] = setting()
+    device: str = setting()
+    ranks: int = setting()
+
+
+@dataclass(frozen=True)
+class CollateStage(Section):
+    """What the stages of COLLATE share; each adds which part it is.
+
+    ift         inputs: model?                                  -> model/ (M_IFT), splits.json
+    distinct    inputs: ift; provider s                         -> model/ (RP_s(0)), pairs.jsonl
+    merit       inputs: ift, provider_0 ... provider_{S-1}      -> rationales.jsonl, pairs_<s>.jsonl, statistics.json
+    tune        inputs: provider (RP_s(i-1)), merit; provider s -> model/ (RP_s(i))
+    rationales  inputs: ift, provider_0 ...                     -> picks one; train.jsonl, test.jsonl, pick.json
+    answerer    inputs: model?, rationales                      -> model/ (base M on instruction + rationale -> answer)
+    """
+
+    seed: int = setting()
+    model: Model = setting()
+    collate: Collate = setting()
+    evaluation: Evaluation = setting()
+    deepspeed: dict[str, Any] = setting()
+    device: str = setting()
+    ranks: int = setting()
+    provider: int = setting(0, "which provider s")
+    iteration: int = setting(0, "which iteration i")
+    ledger: str = setting("", "folder of the shared ledger", identity=False)
+
+
+@dataclass(frozen=True)
+class EvaluateStage(Section):
+    """inputs: model?, rationales? -> questions.parquet (one row per question), scores.json.
+
+    With rationales, every question is asked in mode [I;R]->A with the provider's rationale.
+    """
+
+    seed: int = setting()
+    model: Model = setting()
+    evaluation: Evaluation = setting()
+    prompts: str = setting()
+    device: str = setting()
+
+
+@dataclass(frozen=True)
+class CompareStage(Section):
+    """inputs: <label>.data, <label>.scores for every row of the table. -> table.md, table.csv, table.json, report files."""
+
+    name: str = setting()
+    seed: int = setting()
+    baseline: str = setting()
+    resamples: int = setting()
+    confidence: float = setting()
+    labels: list[str] = setting()
+    reviewers: str = setting("", "how the reviewers scored; shown with every number")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An entry of the registry. Raise `version` when the stage's result changes for the same configuration."""
+
+    function: str
+    config: type
+    version: int = 1
+
+    def load(self) -> StageFunction:
+        module, name = self.function.split(":")
+        return getattr(importlib.import_module(module), name)
+
+
+STAGES: dict[str, Stage] = {
+    "seeds": Stage("gra_train.synthesis.stages:seeds", SeedsStage),
+    "synthesize": Stage("gra_train.synthesis.stages:synthesize", SynthesizeStage),
+    "distill": Stage("gra_train.synthesis.stages:distill", DistillStage),
+    "dataset": Stage("gra_train.data.dataset:dataset", DatasetStage),
+    "sft": Stage("gra_train.training.stages:sft", SftStage),
+    "ift": Stage("gra_train.collate.stages:ift", CollateStage),
+    "distinct": Stage("gra_train.collate.stages:distinct", CollateStage),
+    "merit": Stage("gra_train.collate.stages:merit", CollateStage),
+    "tune": Stage("gra_train.collate.stages:tune", CollateStage),
+    "rationales": Stage("gra_train.collate.stages:rationales", CollateStage),
+    "answerer": Stage("gra_train.collate.stages:answerer", CollateStage),
+    "evaluate": Stage("gra_train.evaluation.stages:evaluate", EvaluateStage),
+    "compare": Stage("gra_train.reporting.stages:compare", CompareStage),
+}
+MULTI_RANK = {"sft", "ift", "distinct", "tune", "answerer"}
+"""Stages that torchrun may start with several ranks; the others are single-process."""
+
