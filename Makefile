@@ -1,0 +1,54 @@
+# `make` lists what can be done. Needs Python >= 3.11; everything else goes into .venv, which every target builds by itself.
+.DEFAULT_GOAL := help
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+FAST := not slow and not slurm and not gpu and not vllm and not browser
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.PHONY: help venv run test test-slow test-slurm lint types format ci clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo '  ARGS="..." is handed on: make run ARGS="seed=1", make test ARGS="tests/chat -x"'
+
+$(READY): pyproject.toml constraints.txt tools/venv.sh
+	@bash tools/venv.sh $(VENV)
+	@touch $@
+
+venv: $(READY) ## build .venv (the other targets do this when it is missing or stale)
+
+run: $(READY) ## the whole method on the miniature world: data, students, comparison table
+	gra-train run experiment=mini $(ARGS)
+
+test: $(READY) ## the fast tests, with the line coverage of gra_train (85% at least)
+	python -m pytest -n 2 -m "$(FAST)" --cov=gra_train --cov-fail-under=85 $(ARGS)
+
+test-slow: $(READY) ## the tests that take long
+	python -m pytest -m "slow and not slurm and not gpu and not vllm and not browser" $(ARGS)
+
+test-slurm: $(READY) ## the tests on real SLURM daemons (Debian: slurm-wlm, munge)
+	python -m pytest -m slurm $(ARGS)
+
+lint: $(READY) ## style
+	ruff check .
+	ruff format --check .
+
+format: $(READY) ## mend the style
+	ruff check --fix .
+	ruff format .
+
+types: $(READY) ## types
+	mypy
+
+ci: $(READY) ## everything that CI runs; in CI, a test that needs what CI installs may not be skipped
+	@bash tools/ci_system.sh
+	$(MAKE) lint types
+	$(MAKE) test
+	$(MAKE) test-slow
+	$(MAKE) test-slurm
+
+clean: ## remove .venv and caches; runs/ stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build *.egg-info .coverage .coverage.*
+	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +
