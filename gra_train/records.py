@@ -93,7 +93,7 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rationale(Record):
-    """One rationale R for a task (I, A), who wrote it, and its merit: ln P(A | I, R) under frozen M_IFT (nan: unscored)."""
+    """One rationale R for a task (I, A), and its merit: ln P(A | I, R) under frozen M_IFT (nan: unscored)."""
 
     task_id: str
     provider: str

@@ -1,8 +1,8 @@
 """A run: its identity, folder, lock, status and provenance stamp.
 
-A run's identity is its content (house rule): the same stage with the same configuration and inputs has the same folder,
-so running again resumes or reuses. The lock is a series of files lock.1, lock.2, ...: whoever creates the next number
-(a hard link, atomic also on cluster file systems) owns the run, and the number is the fencing token. Results are made in
+A run's identity is its content: the same stage with the same configuration and inputs has the same folder, so running
+again resumes or reuses. The lock is a series of files lock.1, lock.2, ...: whoever creates the next number (a hard
+link, atomic also on cluster file systems) owns the run, and the number is the fencing token. Results are made in
 work-<token>/ and renamed to result/ by the owner of the highest token only, so an owner that slept through its own
 takeover can neither write into the new owner's folder nor finish.
 """

@@ -1,7 +1,10 @@
-"""The machinery behind the schema: dataclass fields with help, unit and bounds; building one from plain data; recorded reads.
+"""The machinery behind the schema: dataclass fields with help, unit and bounds; strict building; recorded reads.
 
-`build(cls, data)` is strict: unknown names, wrong types and values out of bounds are UserErrors that name the setting by
-its full dotted path, say what was expected and offer the nearest spelling.
+`build(cls, data)` is strict: unknown names, wrong types and values out of bounds are UserErrors that name the setting
+by its full dotted path, say what was expected and offer the nearest spelling.
+
+A stage's identity holds only the settings it reads: `only(section, ...)` withholds the others, and reading a withheld
+setting is an assertion error, so an identity can never miss what a stage depends on.
 """
 
 from __future__ import annotations
@@ -15,8 +18,16 @@ from typing import Any, TypeVar
 from gra_train.errors import UserError, nearest
 
 T = TypeVar("T")
-reads: set[str] | None = None
-"""When a set: `Class.field` of every setting that was read. Switched on by the worker (see runs.py)."""
+reads: set[str] = set()
+"""`Class.field` of every setting that was read in this process (the worker and the launcher write it down)."""
+
+
+class _Withheld:
+    def __repr__(self) -> str:
+        return "WITHHELD"
+
+
+WITHHELD: Any = _Withheld()
 
 
 def setting(
@@ -41,13 +52,30 @@ class Section:
     """Base of every schema dataclass; notes which of its settings were read."""
 
     def __getattribute__(self, name: str) -> Any:
-        if reads is not None and not name.startswith("_"):
+        value = object.__getattribute__(self, name)
+        if not name.startswith("_"):
+            assert value is not WITHHELD, f"{type(self).__name__}.{name} is read but not part of the stage's identity"
             reads.add(f"{type(self).__name__}.{name}")
-        return object.__getattribute__(self, name)
+        return value
 
 
-def build(cls: type[T], data: Mapping[str, Any], path: str = "") -> T:
-    """An instance of dataclass `cls` from plain nested data. Raises UserError (see above)."""
+def change(section: T, **values: Any) -> T:
+    """A copy with other values (dataclasses.replace would count as reading every setting)."""
+    return type(section)(**{**vars(section), **values})
+
+
+def only(section: T, *names: str) -> T:
+    """A copy in which every setting but `names` is withheld."""
+    unknown_names = set(names) - set(vars(section))
+    assert not unknown_names, f"{type(section).__name__} has no {unknown_names}"
+    return type(section)(**{k: v if k in names else WITHHELD for k, v in vars(section).items()})
+
+
+def build(cls: type[T], data: Mapping[str, Any], path: str = "", *, partial: bool = False) -> T:
+    """An instance of dataclass `cls` from plain nested data. Raises UserError (see above).
+
+    partial: settings that `data` does not hold are withheld, not defaulted (a stage's frozen configuration).
+    """
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     if not isinstance(data, Mapping):
@@ -56,7 +84,9 @@ def build(cls: type[T], data: Mapping[str, Any], path: str = "") -> T:
     for key, value in data.items():
         if key not in fields:
             raise UserError(unknown(f"{path}{key}", str(key), list(fields)))
-        values[key] = _convert(hints[key], value, f"{path}{key}", fields[key].metadata)
+        values[key] = _convert(hints[key], value, f"{path}{key}", {**fields[key].metadata, "partial": partial})
+    if partial:
+        return cls(**{name: values.get(name, WITHHELD) for name in fields})
     missing = [
         name
         for name, f in fields.items()
@@ -76,7 +106,7 @@ def unknown(path: str, key: str, known: list[str]) -> str:
 def plain(value: Any) -> Any:
     """The inverse of build: nested dicts and lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {k: plain(v) for k, v in vars(value).items() if v is not WITHHELD}
     if isinstance(value, Mapping):
         return {k: plain(v) for k, v in value.items()}
     return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
@@ -85,11 +115,8 @@ def plain(value: Any) -> Any:
 def identity(value: Any) -> Any:
     """Like `plain`, without the settings that cannot change a result (identity=False)."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            f.name: identity(getattr(value, f.name))
-            for f in dataclasses.fields(value)
-            if f.metadata.get("identity", True)
-        }
+        counted = [f.name for f in dataclasses.fields(value) if f.metadata.get("identity", True)]
+        return {k: identity(v) for k, v in vars(value).items() if k in counted and v is not WITHHELD}
     if isinstance(value, Mapping):
         return {k: identity(v) for k, v in value.items()}
     return [identity(v) for v in value] if isinstance(value, (list, tuple)) else value
@@ -116,9 +143,9 @@ def _convert(kind: Any, value: Any, path: str, meta: Mapping[str, Any]) -> Any:
     if origin is dict or kind is dict:
         if not isinstance(value, Mapping):
             raise UserError(_expected(path, value, kind, meta))
-        return {str(k): _convert(args[1] if args else Any, v, f"{path}.{k}", {}) for k, v in value.items()}
+        return {str(k): _convert(args[1] if args else Any, v, f"{path}.{k}", {"partial": meta.get("partial")}) for k, v in value.items()}
     if dataclasses.is_dataclass(kind):
-        return build(typing.cast(type, kind), value, f"{path}.")
+        return build(typing.cast(type, kind), value, f"{path}.", partial=bool(meta.get("partial")))
     if kind is Any:
         return value
     return _scalar(kind, value, path, meta)
@@ -132,7 +159,7 @@ def _scalar(kind: type, value: Any, path: str, meta: Mapping[str, Any]) -> Any:
     low, high, choices = meta.get("min"), meta.get("max"), meta.get("choices")
     if choices and value not in choices:
         raise UserError(_expected(path, value, kind, meta) + nearest(str(value), list(choices)))
-    if kind in (int, float) and not (low is None or value >= low) or not (high is None or value <= high):
+    if (low is not None and value < low) or (high is not None and value > high):
         raise UserError(_expected(path, value, kind, meta))
     return value
 

@@ -118,7 +118,7 @@ class EvaluateStage(Section):
 
 @dataclass(frozen=True)
 class CompareStage(Section):
-    """inputs: <label>.data, <label>.scores for every row of the table. -> table.md, table.csv, table.json, report files."""
+    """inputs: <label>.data, <label>.scores for every row of the table. -> table.md, table.csv, table.json."""
 
     name: str = setting()
     seed: int = setting()
@@ -159,4 +159,3 @@ STAGES: dict[str, Stage] = {
 }
 MULTI_RANK = {"sft", "ift", "distinct", "tune", "answerer"}
 """Stages that torchrun may start with several ranks; the others are single-process."""
-

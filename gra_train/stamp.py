@@ -12,7 +12,7 @@ from typing import Any
 
 import gra_train
 
-PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "deepspeed", "datasets", "lm_eval", "tokenizers", "numpy")  # fmt: skip
+PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "deepspeed", "datasets", "lm_eval", "tokenizers", "numpy")
 
 
 @cache

@@ -1,0 +1,300 @@
+"""An experiment as a graph: every arm goes data -> SFT (-> COLLATE) -> evaluation, and `compare` joins them.
+
+`plan(config)` returns the nodes in an order in which they can run. A node knows its run id before anything is run,
+because an identity is made of configurations and of the identities of inputs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from gra_train.errors import UserError, nearest
+from gra_train.locate import MINI, fingerprint
+from gra_train.runs import Run, content_hash
+from gra_train.schema import Arm, Config, DataFile, Model, Synthesis, Train
+from gra_train.settings import change, identity, only
+from gra_train.stages import (
+    STAGES,
+    CollateStage,
+    CompareStage,
+    DatasetStage,
+    DistillStage,
+    EvaluateStage,
+    SeedsStage,
+    SftStage,
+    SynthesizeStage,
+)
+
+SOURCES = ("seed", "unreviewed", "gra", "solo", "distill", "gold", "own")
+"""What an arm can be trained on. seed: D(0) alone; unreviewed: the pool without review; solo and distill: the large
+model as generator, or answering given instructions; gold: the miniature's own answers; own: the `data` group."""
+
+GENERATOR = ("prompts", "temperature", "response_temperature", "top_p", "max_tokens", "parse_retries", "block")
+LOOP = (*GENERATOR, "target", "rounds", "max_candidates", "wave", "roles", "domains", "min_examples", "max_examples",
+        "num_reviewers", "T_mean", "T_std", "respond", "review", "dedup", "checker")  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One stage to run: its frozen configuration and the nodes whose results it reads."""
+
+    stage: str
+    label: str
+    config: Any
+    inputs: dict[str, Node] = field(default_factory=dict)
+
+    @cached_property
+    def run_id(self) -> str:
+        """<stage>-<label>-s<seed>-<hash8>: the same work has the same name, on any machine."""
+        payload = {
+            "stage": self.stage,
+            "version": STAGES[self.stage].version,
+            "config": identity(_by_content(self.config)),
+            "inputs": {name: node.run_id for name, node in self.inputs.items()},
+        }
+        label = "".join(c if c.isalnum() else "-" for c in self.label)
+        return f"{self.stage}-{label}-s{self.config.seed}-{content_hash(payload)[:8]}"
+
+    def run(self, runs_dir: Path) -> Run:
+        return Run(runs_dir / self.run_id)
+
+
+def plan(config: Config) -> list[Node]:
+    """Every node of the experiment, inputs before their users; the last one is the comparison.
+
+    Raises UserError for arms that cannot be made from this configuration.
+    """
+    if not config.arms:
+        raise UserError("this experiment has no arms: choose one, e.g. experiment=mini, or add +arms.NAME.data=gra")
+    builder = _Builder(config)
+    rows: dict[str, Node] = {}
+    for name, arm in config.arms.items():
+        if arm.data not in SOURCES:
+            raise UserError(
+                f"arms.{name}.data={arm.data!r}: expected one of {', '.join(SOURCES)}.{nearest(arm.data, SOURCES)}"
+            )
+        rows |= builder.arm(name, arm)
+    if config.compare.baseline not in config.arms:
+        known = ", ".join(config.arms)
+        raise UserError(f"compare.baseline={config.compare.baseline!r} is not an arm of this experiment: {known}.")
+    compare = CompareStage(
+        name=config.name,
+        seed=config.seed,
+        baseline=config.compare.baseline,
+        resamples=config.compare.resamples,
+        confidence=config.compare.confidence,
+        labels=[name.removesuffix(".scores") for name in rows if name.endswith(".scores")],
+        reviewers=config.synthesis.review.scoring,
+    )
+    return list(_ordered(Node("compare", config.name, compare, rows)))
+
+
+def synthesis_only(config: Config) -> list[Node]:
+    """The nodes of `gra-train synthesize`: annotated seeds and the GRA data set."""
+    return list(_ordered(_Builder(config).gra()))
+
+
+class _Builder:
+    """Makes nodes; the same request gives the same node."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.ledger = str(Path(config.runs_dir) / "ledger")
+        self.made: dict[str, Node] = {}
+
+    def _once(self, stage: str, label: str, config: Any, inputs: dict[str, Node] | None = None) -> Node:
+        node = Node(stage, label, config, inputs or {})
+        return self.made.setdefault(node.run_id, node)
+
+    def seeds(self) -> Node:
+        config = self.config
+        if not config.seeds.path:
+            raise UserError("seeds.path is empty: give a seed file, e.g. seeds=my_seeds.jsonl")
+        if not config.pool.models:
+            raise UserError(
+                "pool.models is empty: choose a pool, e.g. pool=mini, or list models in a file: pool=my_pool.yaml"
+            )
+        stage = SeedsStage(
+            seed=config.seed,
+            seeds=config.seeds,
+            pool=change(config.pool, large=None),
+            synthesis=only(config.synthesis, *GENERATOR),
+            ledger=self.ledger,
+        )
+        return self._once("seeds", "annotated", stage)
+
+    def synthesis(self, label: str, synthesis: Synthesis, models: list[Model]) -> Node:
+        pool = change(self.config.pool, models=models, large=None)
+        stage = SynthesizeStage(self.config.seed, pool, only(synthesis, *LOOP), self.ledger)
+        return self._once("synthesize", label, stage, {"seeds": self.seeds()})
+
+    def gra(self) -> Node:
+        return self.synthesis("gra", self.config.synthesis, self.config.pool.models)
+
+    def source(self, arm: Arm) -> tuple[DataFile, Node | None]:
+        """Where an arm's rows beside the seeds come from: a file, or the result of a node."""
+        config = self.config
+        rows = arm.rows or config.synthesis.target
+        unreviewed = change(
+            config.synthesis,
+            target=rows,
+            rounds=1,
+            review=change(config.synthesis.review, mode="none"),
+            num_reviewers=1,
+        )
+        if arm.data == "own":
+            if not config.data.path:
+                raise UserError("an arm with data=own needs data.path=FILE (or Hub name, or run folder)")
+            return config.data, None
+        if arm.data == "gold":
+            return DataFile(path=MINI + "gold"), None
+        if arm.data == "gra":
+            return DataFile(), self.gra()
+        if arm.data == "unreviewed":
+            return DataFile(), self.synthesis("unreviewed", unreviewed, config.pool.models)
+        if arm.data == "seed":
+            return DataFile(), None
+        if config.pool.large is None:
+            raise UserError(f"an arm with data={arm.data} needs pool.large, the baseline's large model")
+        if arm.data == "solo":
+            return DataFile(), self.synthesis("solo", change(unreviewed, roles="single"), [config.pool.large])
+        stage = DistillStage(
+            seed=config.seed,
+            model=config.pool.large,
+            batch_tokens=config.pool.batch_tokens,
+            instructions=config.synthesis.distill,
+            rows=rows,
+            synthesis=only(config.synthesis, *GENERATOR),
+            ledger=self.ledger,
+        )
+        return DataFile(), self._once("distill", "large", stage, {"seeds": self.seeds()})
+
+    def arm(self, name: str, arm: Arm) -> dict[str, Node]:
+        """Inputs of the comparison for one arm: <label>.data and <label>.scores."""
+        config = self.config
+        file, node = self.source(arm)
+        rows = None if arm.data == "seed" else arm.rows or (None if arm.data == "own" else config.synthesis.target)
+        inputs = {"seeds": self.seeds()} if arm.with_seeds or arm.data == "seed" else {}
+        inputs |= {"source": node} if node else {}
+        data = self._once("dataset", name, DatasetStage(config.seed, file, rows, config.synthesis.checker), inputs)
+        student = self._train("sft", name, config.sft, {"data": data})
+        found = {f"{name}.data": data, f"{name}.scores": self.evaluate(name, {"model": student})}
+        if arm.data == "gra" and node:
+            found["synthesis"] = node
+        return found | (self.collate(name, student) if arm.collate else {})
+
+    def _train(self, stage: str, label: str, train: Train, inputs: dict[str, Node]) -> Node:
+        config = self.config
+        fixed = SftStage(
+            config.seed, config.student, train, config.deepspeed, config.resources.device, config.resources.ranks
+        )
+        return self._once(stage, label, fixed, inputs)
+
+    def evaluate(self, label: str, inputs: dict[str, Node]) -> Node:
+        config = self.config
+        stage = EvaluateStage(
+            config.seed, config.student, config.evaluation, config.collate.prompts, config.resources.device
+        )
+        return self._once("evaluate", label, stage, inputs)
+
+    def collate(self, arm: str, base: Node) -> dict[str, Node]:
+        """The three stages of COLLATE on top of an arm's student, and a row of the table after each."""
+        method = self.config.collate
+        providers = range(method.providers)
+        ift = self._collate("ift", f"{arm}", {"model": base})
+        found: dict[str, Node] = {}
+
+        def report(step: str, current: list[Node]) -> Node:
+            inputs = {"ift": ift} | {f"provider_{s}": node for s, node in enumerate(current)}
+            written = self._collate("rationales", f"{arm}-{step}", inputs)
+            found[f"{arm} + COLLATE {step}.scores"] = self.evaluate(
+                f"{arm}-{step}", {"model": ift, "rationales": written}
+            )
+            return written
+
+        first = report("M_IFT", [ift])
+        current = [self._collate("distinct", f"{arm}-p{s}", {"ift": ift}, provider=s) for s in providers]
+        last = report("stage 2", current)
+        for i in range(1, method.iterations + 1):
+            writers = {"ift": ift} | {f"provider_{s}": node for s, node in enumerate(current)}
+            merit = self._collate("merit", f"{arm}-i{i}", writers, iteration=i)
+            found[f"collate.{arm}.{i}"] = merit
+            current = [
+                self._collate(
+                    "tune", f"{arm}-i{i}-p{s}", {"provider": current[s], "merit": merit}, provider=s, iteration=i
+                )
+                for s in providers
+            ]
+            last = report(f"iteration {i}", current)
+        for step, written in (("M_IFT rationales, answerer", first), ("answerer", last)):
+            answerer = self._collate("answerer", f"{arm}-{step}", {"model": base, "rationales": written})
+            scores = self.evaluate(f"{arm}-{step}", {"model": answerer, "rationales": written})
+            found[f"{arm} + COLLATE {step}.scores"] = scores
+        return found
+
+    def _collate(
+        self, stage: str, label: str, inputs: dict[str, Node], *, provider: int = 0, iteration: int = 0
+    ) -> Node:
+        config = self.config
+        fixed = CollateStage(
+            seed=config.seed,
+            model=config.student,
+            collate=only(config.collate, *COLLATE_READS[stage]),
+            evaluation=only(
+                config.evaluation, *(("tasks", "limit", "split", "questions") if stage == "rationales" else ())
+            ),
+            deepspeed=config.deepspeed,
+            device=config.resources.device,
+            ranks=config.resources.ranks,
+            provider=provider,
+            iteration=iteration,
+            ledger=self.ledger,
+        )
+        return self._once(stage, label, fixed, inputs)
+
+
+SPLITS = ("rationale_data", "validation_rows", "providers", "prompts")
+WRITING = ("temperature", "top_p", "max_tokens", "block")
+COLLATE_READS = {
+    "ift": ("rationale_data", "answer_data", "validation_rows", "prompts", "answers_from_rationale_rows", "ift"),
+    "distinct": (*SPLITS, "stage2_temperature", "top_p", "max_tokens", "block", "stage2", "beta", "loss"),
+    "merit": (*WRITING, "task_data", "providers", "prompts", "filter", "redraw_splits"),
+    "tune": ("prompts", "stage3", "beta", "loss"),
+    "rationales": (*SPLITS, *WRITING, "task_data"),
+    "answerer": ("prompts", "answerer", "task_data"),
+}
+"""The settings each stage of COLLATE reads: a sweep over beta does not train M_IFT again."""
+
+
+def _ordered(last: Node) -> Iterator[Node]:
+    """Inputs before users, each node once."""
+    seen: set[str] = set()
+
+    def visit(node: Node) -> Iterator[Node]:
+        if node.run_id in seen:
+            return
+        seen.add(node.run_id)
+        for earlier in node.inputs.values():
+            yield from visit(earlier)
+        yield node
+
+    yield from visit(last)
+
+
+def _by_content(value: Any) -> Any:
+    """Paths of models and files replaced by fingerprints of what they hold: a changed file is another identity."""
+    if isinstance(value, Model):
+        return change(value, path=fingerprint(value.path)) if value.path else value
+    if isinstance(value, DataFile):
+        outside = value.path and not value.path.startswith(MINI)
+        return change(value, path=fingerprint(value.path)) if outside else value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return type(value)(**{k: _by_content(v) for k, v in vars(value).items()})
+    if isinstance(value, dict):
+        return {k: _by_content(v) for k, v in value.items()}
+    return [_by_content(v) for v in value] if isinstance(value, list) else value

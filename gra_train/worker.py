@@ -1,0 +1,96 @@
+"""The process that runs stages: `python -m gra_train.worker` serves jobs from stdin, one JSON line each; with arguments
+`RUN_FOLDER OUT` it runs one stage and exits (that is what torchrun starts, once per rank).
+
+It reads the run's frozen config.yaml and never imports Hydra. While a stage runs, stdout, stderr and logging go to the
+run's log.txt. A warm worker keeps its imports between stages; it must keep nothing else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gra_train import progress, settings
+from gra_train.errors import UserError
+from gra_train.runs import EXIT_STOPPED, Stopped
+from gra_train.stages import STAGES
+
+
+def run_stage(folder: Path, out: Path) -> None:
+    """Run the stage that `folder`/config.yaml describes, writing results into `out`."""
+    frozen = yaml.load((folder / "config.yaml").read_text(), Loader=yaml.CSafeLoader)
+    stage = STAGES[frozen["stage"]]
+    config = settings.build(stage.config, frozen["config"], partial=True)
+    inputs = {name: folder.parent / run / "result" for name, run in frozen["inputs"].items()}
+    first = os.environ.get("RANK", "0") == "0"
+    progress.write_to(folder / "progress.json" if first else None)
+    settings.reads.clear()
+    try:
+        stage.load()(config, inputs, out)
+    finally:
+        progress.write_to(None)
+        if first:
+            (folder / "reads.json").write_text(json.dumps(sorted(settings.reads)))
+
+
+def answer(folder: Path, out: Path) -> dict[str, Any]:
+    """Run a stage with its noise in log.txt; {"ok": true} or what went wrong."""
+    saved = os.dup(1), os.dup(2)
+    with (folder / "log.txt").open("ab") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr, force=True)
+        try:
+            run_stage(folder, out)
+            return {"ok": True}
+        except Stopped as stopped:
+            return {"ok": False, "kind": "stopped", "message": str(stopped)}
+        except UserError as error:
+            return {"ok": False, "kind": "user", "message": str(error)}
+        except BaseException as error:
+            traceback.print_exc()
+            kind = "disk" if isinstance(error, OSError) and error.errno == 28 else "bug"
+            message = f"{type(error).__name__}: {error}"
+            if kind == "disk":
+                message = f"the disk of {folder} is full: make room and run again; what was finished is kept."
+            return {"ok": False, "kind": kind, "message": message}
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for target, source in zip((1, 2), saved, strict=True):
+                os.dup2(source, target)
+                os.close(source)
+
+
+def serve() -> None:
+    """Answer jobs until stdin closes. Dies with its launcher, whatever kills that one."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C belongs to the launcher
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        job = json.loads(line)
+        print(json.dumps(answer(Path(job["folder"]), Path(job["out"]))), file=replies, flush=True)
+
+
+def main() -> None:
+    if len(sys.argv) == 1:
+        return serve()
+    folder, out = Path(sys.argv[1]), Path(sys.argv[2])
+    outcome = answer(folder, out)
+    if os.environ.get("RANK", "0") == "0":  # exit codes do not cross torchrun: say it in a file
+        (folder / "outcome.json").write_text(json.dumps(outcome))
+    sys.exit(0 if outcome["ok"] else EXIT_STOPPED if outcome["kind"] == "stopped" else 1)
+
+
+if __name__ == "__main__":
+    main()
