@@ -145,7 +145,9 @@ def lease(run: Run, *, wait: bool = True, on_wait: Any = None) -> Iterator[Lease
     try:
         run.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot make the run folder {run.folder}: {error.strerror}. Set runs_dir=... elsewhere.") from None
+        raise UserError(
+            f"cannot make the run folder {run.folder}: {error.strerror}. Set runs_dir=... elsewhere."
+        ) from None
     token = _acquire(run, wait, on_wait)
     mine = Lease(run, token)
     stop = threading.Event()
@@ -163,6 +165,8 @@ def lease(run: Run, *, wait: bool = True, on_wait: Any = None) -> Iterator[Lease
 def _adopt(mine: Lease) -> None:
     """Give work that an earlier owner left the name of this owner's token (an unfinished publication included)."""
     folder = mine.run.folder
+    if mine.run.status["state"] == "done":
+        return
     for earlier in sorted(folder.glob("work-*"), key=lambda p: int(p.name.split("-")[1])):
         if earlier != mine.out:
             if mine.out.exists():

@@ -48,7 +48,9 @@ def answer(folder: Path, out: Path) -> dict[str, Any]:
     with (folder / "log.txt").open("ab") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr, force=True)
+        logging.basicConfig(
+            level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr, force=True
+        )
         try:
             run_stage(folder, out)
             return {"ok": True}
