@@ -30,8 +30,8 @@ from gra_train.stages import (
     SynthesizeStage,
 )
 
-SOURCES = ("seed", "unreviewed", "gra", "solo", "distill", "gold", "own")
-"""What an arm can be trained on. seed: D(0) alone; unreviewed: the pool without review; solo and distill: the large
+SOURCES = ("none", "seed", "unreviewed", "gra", "solo", "distill", "gold", "own")
+"""What an arm can be trained on. none: nothing, the base as it is (for COLLATE alone); seed: D(0) alone; unreviewed: the pool without review; solo and distill: the large
 model as generator, or answering given instructions; gold: the miniature's own answers; own: the `data` group."""
 
 GENERATOR = ("prompts", "temperature", "response_temperature", "top_p", "max_tokens", "parse_retries", "block")
@@ -177,6 +177,9 @@ class _Builder:
     def arm(self, name: str, arm: Arm) -> dict[str, Node]:
         """Inputs of the comparison for one arm: <label>.data and <label>.scores."""
         config = self.config
+        if arm.data == "none":
+            found = {f"{name}.scores": self.evaluate(name, {})}
+            return found | (self.collate(name, None) if arm.collate else {})
         file, node = self.source(arm)
         rows = None if arm.data == "seed" else arm.rows or (None if arm.data == "own" else config.synthesis.target)
         inputs = {"seeds": self.seeds()} if arm.with_seeds or arm.data == "seed" else {}
@@ -202,11 +205,12 @@ class _Builder:
         )
         return self._once("evaluate", label, stage, inputs)
 
-    def collate(self, arm: str, base: Node) -> dict[str, Node]:
+    def collate(self, arm: str, base: Node | None) -> dict[str, Node]:
         """The three stages of COLLATE on top of an arm's student, and a row of the table after each."""
         method = self.config.collate
         providers = range(method.providers)
-        ift = self._collate("ift", f"{arm}", {"model": base})
+        start = {"model": base} if base else {}
+        ift = self._collate("ift", f"{arm}", start)
         found: dict[str, Node] = {}
 
         def report(step: str, current: list[Node]) -> Node:
@@ -232,7 +236,7 @@ class _Builder:
             ]
             last = report(f"iteration {i}", current)
         for step, written in (("M_IFT rationales, answerer", first), ("answerer", last)):
-            answerer = self._collate("answerer", f"{arm}-{step}", {"model": base, "rationales": written})
+            answerer = self._collate("answerer", f"{arm}-{step}", start | {"rationales": written})
             scores = self.evaluate(f"{arm}-{step}", {"model": answerer, "rationales": written})
             found[f"{arm} + COLLATE {step}.scores"] = scores
         return found

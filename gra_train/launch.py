@@ -1,5 +1,5 @@
-"""Running the nodes of an experiment: what is done is reused, single-rank stages share warm workers, multi-rank stages go
-through torchrun. The launcher owns every lock; workers only compute (see runs.py and worker.py)."""
+"""Running the nodes of an experiment: what is done is reused, single-rank stages share warm workers, multi-rank stages
+go through torchrun. The launcher owns every lock; workers only compute (see runs.py and worker.py)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from gra_train.cluster import torchrun
 from gra_train.errors import FencedError, UserError
 from gra_train.experiment import Node
 from gra_train.runs import Run, Stopped, lease, read_json, write_json
@@ -48,7 +49,8 @@ class Worker:
                 text=True,
                 env=environment(self.threads),
             )
-        assert self.process.stdin and self.process.stdout
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         try:
             print(json.dumps({"folder": str(folder), "out": str(out)}), file=self.process.stdin, flush=True)
             reply = self.process.stdout.readline()
@@ -64,13 +66,15 @@ class Worker:
             self.process.wait()
 
 
-def torchrun(folder: Path, out: Path, ranks: int, threads: int) -> dict[str, Any]:
-    """Run one stage with several ranks; its outcome comes back in a file."""
+def multi_rank(folder: Path, out: Path, config: Config) -> dict[str, Any]:
+    """Run one stage with several ranks through torchrun (here, or over a SLURM allocation's tasks); its outcome comes
+    back in a file, since exit codes do not cross torchrun."""
     (folder / "outcome.json").unlink(missing_ok=True)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}",
-               "-m", "gra_train.worker", str(folder), str(out)]  # fmt: skip
+    ranks = config.resources.ranks
+    command = [*torchrun(ranks, kind=config.cluster.kind), "-m", "gra_train.worker", str(folder), str(out)]
     with (folder / "log.txt").open("ab") as log:
-        code = subprocess.run(command, stdout=log, stderr=log, env=environment(threads), check=False).returncode
+        environ = environment(config.resources.threads)
+        code = subprocess.run(command, stdout=log, stderr=log, env=environ, check=False).returncode
     outcome = read_json(folder / "outcome.json")
     if outcome is None or (outcome["ok"] and code != 0):
         return {"ok": False, "kind": "died", "message": f"torchrun with {ranks} ranks ended ({describe_exit(code)})"}
@@ -78,12 +82,13 @@ def torchrun(folder: Path, out: Path, ranks: int, threads: int) -> dict[str, Any
 
 
 def environment(threads: int) -> dict[str, str]:
-    """The environment of a worker: one place that sets threads and silences the hub."""
+    """The environment of a worker: one place that sets threads, silences the hub and lets DeepSpeed find ninja."""
     return {
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
         **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
     }
@@ -100,10 +105,9 @@ class Executor:
     """Runs nodes whose inputs are done, at most `workers` at a time."""
 
     def __init__(self, nodes: Sequence[Node], config: Config, view: View) -> None:
-        self.nodes, self.view = list(nodes), view
+        self.nodes, self.config, self.view = list(nodes), config, view
         self.runs_dir = Path(config.runs_dir)
         self.resources = config.resources
-        self.grace_s = config.cluster.save_before_end_s
         self.condition = threading.Condition()
         self.done: set[str] = set()
         self.taken: set[str] = set()
@@ -190,9 +194,8 @@ class Executor:
             held.mark("running")
             self.view.start(run.id, run.folder)
             started = time.monotonic()
-            ranks = self.resources.ranks if node.stage in MULTI_RANK else 1
-            if ranks > 1:
-                outcome = torchrun(run.folder, held.out, ranks, self.resources.threads)
+            if node.stage in MULTI_RANK and self.resources.ranks > 1:
+                outcome = multi_rank(run.folder, held.out, self.config)
             else:
                 outcome = worker.run(run.folder, held.out)
             if outcome["ok"]:
@@ -256,6 +259,6 @@ def check_space(folder: Path, *, need_bytes: int = 200 * 2**20) -> None:
     free = shutil.disk_usage(folder).free
     if free < need_bytes:
         raise UserError(
-            f"the disk of runs_dir={folder} has {free / 2**20:.0f} MB free; at least {need_bytes / 2**20:.0f} MB are needed. "
-            "Make room, or set runs_dir=... elsewhere."
+            f"the disk of runs_dir={folder} has {free / 2**20:.0f} MB free; at least {need_bytes / 2**20:.0f} MB are "
+            "needed. Make room, or set runs_dir=... elsewhere."
         )

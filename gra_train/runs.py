@@ -125,7 +125,11 @@ class Lease:
             if p.is_file()
         }
         self.check()
-        self.out.rename(self.run.result)
+        try:
+            self.out.rename(self.run.result)
+        except FileNotFoundError:  # taken over between the check and now: the new owner has renamed our folder
+            self.check()
+            raise
         self.mark("done", seconds=round(seconds, 2), manifest=manifest)
         for leftover in ("STOP", "progress.json"):
             (self.run.folder / leftover).unlink(missing_ok=True)
@@ -137,10 +141,11 @@ class Lease:
 
 
 @contextmanager
-def lease(run: Run, *, wait: bool = True, on_wait: Any = None) -> Iterator[Lease]:
+def lease(run: Run, *, wait: bool = True, on_wait: Any = None, work: bool = True) -> Iterator[Lease]:
     """Own a run for as long as the block lasts.
 
     wait: if another living process owns it, wait for that one; otherwise raise LockedError at once.
+    work: there is a work folder to take over from an earlier owner.
     """
     try:
         run.folder.mkdir(parents=True, exist_ok=True)
@@ -153,7 +158,8 @@ def lease(run: Run, *, wait: bool = True, on_wait: Any = None) -> Iterator[Lease
     stop = threading.Event()
     threading.Thread(target=_beat, args=(run.folder / f"lock.{token}", stop), daemon=True).start()
     try:
-        _adopt(mine)
+        if work:
+            _adopt(mine)
         yield mine
     finally:
         stop.set()

@@ -231,7 +231,6 @@ class Cluster(Section):
     """Where am I: this machine, or SLURM."""
 
     kind: str = setting("local", "local or slurm", choices=("local", "slurm"))
-    save_before_end_s: int = setting(120, "ask a job's stages to save and stop this long before its time ends", unit="s", min=0)
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def build(cls: type[T], data: Mapping[str, Any], path: str = "", *, partial: boo
 
 def unknown(path: str, key: str, known: list[str]) -> str:
     """The sentence for a setting that does not exist."""
-    listed = ", ".join(sorted(known)[:12]) + (", ..." if len(known) > 12 else "")
+    listed = ", ".join(sorted(set(known))[:12]) + (", ..." if len(set(known)) > 12 else "")
     return f"No setting {path!r}.{nearest(key, known)} Known here: {listed}."
 
 

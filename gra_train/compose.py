@@ -1,0 +1,228 @@
+"""From files and overrides to a checked Config, and where each value came from. Only this file and cli.py know Hydra."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from gra_train.errors import UserError, nearest
+from gra_train.schema import Config
+from gra_train.settings import build, plain, unknown
+
+HYDRA_GROUPS = ("hydra", "hydra/launcher", "hydra/sweeper", "hydra/job_logging", "hydra/hydra_logging", "hydra/output")
+
+
+def conf_dir() -> Path:
+    """The folder of configuration files: inside an installed package, or beside it in a checkout."""
+    here = Path(__file__).parent
+    for folder in (here / "conf", here.parent / "conf"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise AssertionError("conf/ is missing from the installation")
+
+
+def groups() -> dict[str, list[str]]:
+    """Every configuration group and its options."""
+    found: dict[str, list[str]] = {}
+    for file in sorted(conf_dir().rglob("*.yaml")):
+        relative = file.relative_to(conf_dir()).with_suffix("")
+        for depth in range(1, len(relative.parts)):
+            found.setdefault("/".join(relative.parts[:depth]), []).append("/".join(relative.parts[depth:]))
+    return found
+
+
+def register_schema() -> None:
+    """Make the schema's defaults the first entry of every composition."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="schema", node=plain(Config()))
+
+
+def compose(overrides: Sequence[str]) -> Config:
+    """The checked configuration. Raises UserError with name, expectation and nearest spelling."""
+    return checked(_compose(check_overrides(overrides)))
+
+
+def checked(data: Any) -> Config:
+    """A Config from a composed DictConfig or plain data."""
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        values = OmegaConf.to_container(data, resolve=True) if isinstance(data, DictConfig) else data
+    except OmegaConfBaseException as error:
+        raise UserError(f"configuration: {str(error).splitlines()[0]}") from None
+    values.pop("hydra", None)
+    return build(Config, values)
+
+
+def _compose(overrides: list[str]) -> Any:
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    register_schema()
+    try:
+        with initialize_config_dir(str(conf_dir().absolute()), version_base="1.3"):
+            return hydra_compose("config", overrides=overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"configuration: {' '.join(str(error).split())}") from None
+
+
+def check_overrides(overrides: Sequence[str]) -> list[str]:
+    """Overrides with files in place of options rewritten; every name checked before Hydra sees it.
+
+    `seeds=FILE` and `data=FILE` mean seeds.path=FILE; `pool=FILE.yaml` reads a pool from that file.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    options = groups()
+    ready: list[str] = []
+    for text in overrides:
+        try:
+            one = OverridesParser.create().parse_override(text)
+        except HydraException:
+            raise UserError(
+                f"cannot read {text!r}: expected NAME=VALUE, e.g. sft.lr=1e-4 (quote lists and spaces)."
+            ) from None
+        name = one.key_or_group
+        if name.split(".")[0] == "hydra" or name in HYDRA_GROUPS:
+            ready.append(text)
+        elif name in options:
+            ready.extend(_option(name, one, text, options[name]))
+        else:
+            _check_setting(name, options, added=one.is_add())
+            ready.append(text)
+    return ready
+
+
+def _option(name: str, override: Any, text: str, known: list[str]) -> Iterator[str]:
+    values = list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.value()]
+    for value in values:
+        if isinstance(value, (dict, list)):
+            raise UserError(
+                f"{name}={value!r}: {name} is a group; choose one of {', '.join(known)}, or set {name}.<setting>=..."
+            )
+        if value is None or str(value).strip("'\"") in known:
+            continue
+        file = Path(str(value))
+        if name in ("seeds", "data") and file.exists():
+            yield f"{name}.path='{value}'"
+            return
+        if name == "pool" and file.is_file():
+            yield from (f"pool.{k}={v}" for k, v in _pool_file(file).items())
+            return
+        hint = f", or a path to a file ({value!r} does not exist)" if name in ("seeds", "data", "pool") else ""
+        raise UserError(f"{name}={value}: no such option.{nearest(str(value), known)} Known: {', '.join(known)}{hint}.")
+    yield text
+
+
+def _pool_file(file: Path) -> dict[str, str]:
+    import yaml
+
+    try:
+        data = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"pool={file}: not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(data, dict):
+        raise UserError(f"pool={file}: expected settings of a pool (name, models, ...), as in conf/pool/mini.yaml")
+    return {key: _literal(value) for key, value in data.items()}
+
+
+def _literal(value: Any) -> str:
+    """A value in Hydra's override grammar: like JSON, with bare keys."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{k}:{_literal(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(_literal(v) for v in value) + "]"
+    if isinstance(value, str):
+        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _check_setting(name: str, options: dict[str, list[str]], *, added: bool) -> None:
+    """Walk the schema along a dotted name."""
+    kind: Any = Config
+    walked = ""
+    for part in name.split("."):
+        if dataclasses.is_dataclass(kind):
+            hints = typing.get_type_hints(kind)
+            if part not in hints:
+                known = list(hints) + (sorted(options) if not walked else [])
+                raise UserError(
+                    unknown(name, part, known).replace(
+                        f"Did you mean '{nearest_word(part, known)}'",
+                        f"Did you mean '{walked}{nearest_word(part, known)}'",
+                    )
+                )
+            kind = hints[part]
+            kind = (
+                next((a for a in typing.get_args(kind) if dataclasses.is_dataclass(a)), kind)
+                if not _is_dict(kind)
+                else kind
+            )
+        elif _is_dict(kind):
+            kind = (*typing.get_args(kind), Any)[1]
+        else:
+            return  # inside a list or free-form value: checked when it is built
+        walked += part + "."
+
+
+def nearest_word(word: str, known: list[str]) -> str:
+    import difflib
+
+    return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=0.5)), "")
+
+
+def _is_dict(kind: Any) -> bool:
+    return kind is dict or typing.get_origin(kind) is dict
+
+
+def origins(overrides: Sequence[str]) -> dict[str, str]:
+    """Where each value comes from: dotted name -> file of conf/, "default" or "command line"."""
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+
+    register_schema()
+    ready = check_overrides(overrides)
+    found: dict[str, str] = {}
+    with initialize_config_dir(str(conf_dir().absolute()), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        defaults = loader.compute_defaults_list("config", ready, RunMode.RUN)
+        for entry in defaults.defaults:
+            if entry.config_path is None or entry.config_path.startswith("hydra"):
+                continue
+            content = loader.repository.load_config(entry.config_path)  # type: ignore[attr-defined]
+            if content is None:
+                continue
+            prefix = f"{entry.package}." if entry.package else ""
+            source = "default" if entry.config_path == "schema" else f"conf/{entry.config_path}.yaml"
+            for name in _leaves(content.config, prefix):
+                found[name] = source
+    for text in ready:
+        name = text.split("=", 1)[0].lstrip("+~")
+        for known in [k for k in found if k == name or k.startswith(name + ".")] or [name]:
+            found[known] = "command line"
+    return found
+
+
+def _leaves(config: Any, prefix: str) -> Iterator[str]:
+    from omegaconf import DictConfig, OmegaConf
+
+    data = OmegaConf.to_container(config, resolve=False) if isinstance(config, DictConfig) else config
+
+    def walk(value: Any, name: str) -> Iterator[str]:
+        if isinstance(value, dict) and value:
+            for key, inner in value.items():
+                if key not in ("defaults", "hydra"):
+                    yield from walk(inner, f"{name}.{key}" if name else str(key))
+        else:
+            yield name
+
+    yield from walk(data, prefix.rstrip("."))

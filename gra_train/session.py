@@ -1,0 +1,156 @@
+"""One experiment from start to end, as a person meets it: checks, progress, the table, and what to do next."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gra_train import settings
+from gra_train.errors import UserError
+from gra_train.experiment import Node, plan, synthesis_only
+from gra_train.launch import Executor, StageError, check_space
+from gra_train.runs import EXIT_STOPPED, Run, Stopped, lease, read_json, write_json
+from gra_train.schema import Config
+from gra_train.settings import plain
+from gra_train.view import View, clock
+
+UNTIL = {
+    "synthesize": ("seeds", "synthesize"),
+    "sft": ("sft",),
+    "collate": ("tune", "distinct", "answerer", "rationales"),
+    "evaluate": ("evaluate",),
+    "compare": ("compare",),
+}
+
+
+def run_experiment(config: Config, *, until: str = "compare", overrides: Sequence[str] = ()) -> int:
+    """Run (or finish, or reuse) an experiment up to a kind of stage. Returns the exit code; raises UserError."""
+    started = time.monotonic()
+    runs_dir = Path(config.runs_dir)
+    nodes = select(config, until)
+    check_space(runs_dir)
+    last = nodes[-1]
+    folder = runs_dir / f"{config.name}-s{config.seed}-{last.run_id.rsplit('-', 1)[1]}"
+    if config.resources.needs:
+        print(f"hardware: {config.resources.needs}", file=sys.stderr)
+    with lease(Run(folder), wait=False, work=False) as held:
+        write_plan(folder, config, nodes, overrides)
+        held.mark("running")
+        code, message = 0, ""
+        with View(len(nodes)) as view:
+            executor = Executor(nodes, config, view)
+            restore = _stop_on_signals(executor, view)
+            mirror = _open_mirror(config, folder, nodes, view)
+            try:
+                executor.execute()
+            except Stopped as stopped:
+                code, message = EXIT_STOPPED, f"{stopped}. Run the same command again to go on from here."
+            except StageError as error:
+                code, message = 1, str(error)
+            except UserError as error:
+                held.mark("failed", error=str(error))
+                raise
+            finally:
+                mirror.close()
+                restore()
+        write_json(folder / "reads.json", sorted(settings.reads))
+        held.mark({0: "done", EXIT_STOPPED: "stopped"}.get(code, "failed"), error=message, computed=executor.computed)
+    if message:
+        print(f"gra-train: {message}", file=sys.stderr)
+        return code
+    _report(folder, runs_dir, last, executor, time.monotonic() - started)
+    return 0
+
+
+def select(config: Config, until: str) -> list[Node]:
+    """The nodes of an experiment that a command runs: those of its kind and what they need."""
+    if until == "synthesize":
+        return synthesis_only(config)
+    nodes = plan(config)
+    if until == "compare":
+        return nodes
+    wanted = {node.run_id for node in nodes if node.stage in UNTIL[until]}
+    if not wanted:
+        raise UserError(f"this experiment has nothing to {until}: its arms are {', '.join(config.arms)}"
+                        + (" and none has collate=true" if until == "collate" else ""))  # fmt: skip
+    needed: set[str] = set()
+    for node in reversed(nodes):
+        if node.run_id in wanted or node.run_id in needed:
+            needed |= {node.run_id, *(other.run_id for other in node.inputs.values())}
+    return [node for node in nodes if node.run_id in needed]
+
+
+def write_plan(folder: Path, config: Config, nodes: Sequence[Node], overrides: Sequence[str]) -> None:
+    """The experiment's own folder: its configuration and the runs it is made of."""
+    (folder / "config.yaml").write_text(yaml.dump(plain(config), sort_keys=False, Dumper=yaml.CSafeDumper))
+    runs = [{"stage": n.stage, "label": n.label, "run": n.run_id} for n in nodes]
+    write_json(folder / "runs.json", {"overrides": list(overrides), "runs": runs})
+
+
+def _stop_on_signals(executor: Executor, view: View) -> Any:
+    """First Ctrl-C or SIGTERM: save and stop. Second: at once."""
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+    times = 0
+
+    def handle(number: int, frame: Any) -> None:
+        nonlocal times
+        times += 1
+        if times > 1:
+            raise KeyboardInterrupt
+        view.note("stopping: running stages save and end (once more: at once)")
+        executor.stop()
+
+    before = [(number, signal.signal(number, handle)) for number in (signal.SIGINT, signal.SIGTERM)]
+    return lambda: [signal.signal(number, handler) for number, handler in before]
+
+
+class _NoMirror:
+    def close(self) -> None: ...
+
+
+def _open_mirror(config: Config, folder: Path, nodes: Sequence[Node], view: View) -> Any:
+    if config.tracking.wandb == "off":
+        return _NoMirror()
+    from gra_train.reporting.wandb_mirror import open_mirror
+
+    return open_mirror(config, folder, nodes, note=view.note)
+
+
+def _report(folder: Path, runs_dir: Path, last: Node, executor: Executor, seconds: float) -> None:
+    result = last.run(runs_dir).result
+    if (result / "table.json").is_file():
+        from gra_train.reporting.terminal import show
+
+        for file in result.glob("*"):
+            if file.is_file():
+                (folder / file.name).write_bytes(file.read_bytes())
+        show(result)
+    computed = len(executor.computed)
+    print(f"\n{folder}  ({computed} of {len(executor.nodes)} stages computed, the others reused; {clock(seconds)})")
+    usage = completions(runs_dir, executor.computed)
+    print(f"calls to models: {usage['asked']} asked, {usage['answered_from_ledger']} answered from the ledger")
+    if last.stage == "compare":
+        print("next: gra-train run experiment=mini -m seed=0,1,2,3,4    (is the difference real?)")
+    elif last.stage == "synthesize":
+        print(f"next: gra-train sft data={result} student.path=FOLDER    (train on it)")
+
+
+def completions(runs_dir: Path, computed: Sequence[str]) -> dict[str, int]:
+    """Calls asked and answered from the ledger over the runs computed now (their usage.json)."""
+    total = {"asked": 0, "answered_from_ledger": 0}
+    for run_id in computed:
+        usage = (
+            read_json(runs_dir / run_id / "result" / "usage.json") or read_json(runs_dir / run_id / "usage.json") or {}
+        )
+        for key in total:
+            total[key] += usage.get(key, 0)
+    return total
