@@ -15,8 +15,8 @@ TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
 def torchrun(ranks: int, *, kind: str = "local", environ: Mapping[str, str] = os.environ) -> list[str]:
     """The command that starts `ranks` processes; append `-m MODULE ARGUMENTS`.
 
-    kind=slurm: one torchrun for every task of the allocation (one task per node is the usual choice), each with an equal
-    share of the ranks. This runs in the batch step, so this machine is the first node and the place to meet.
+    kind=slurm: one torchrun for every task of the allocation (usually one per node), each with an equal share of the
+    ranks. This runs in the batch step, so this machine is the first node and the place to meet.
     Raises UserError outside of an allocation, and when the ranks cannot be shared out evenly.
     """
     if kind == "local":
