@@ -37,13 +37,9 @@ def _settings(cls: type, prefix: str) -> Iterator[str]:
             continue
         meta = field.metadata
         default = field.default if field.default is not dataclasses.MISSING else ""
-        what = (
-            "|".join(meta["choices"]) or getattr(kind, "__name__", str(kind))
-            if not typing.get_args(kind)
-            else str(kind)
-        )
+        what = "|".join(meta["choices"]) or (str(kind) if typing.get_args(kind) else kind.__name__)
         low, high = meta["min"], meta["max"]
-        bounds = f" >= {low:g}" * (low is not None) + f" <= {high:g}" * (high is not None)
+        bounds = ("" if low is None else f" >= {low:g}") + ("" if high is None else f" <= {high:g}")
         unit = f" [{meta['unit']}]" if meta["unit"] else ""
         yield f"{prefix}{field.name} = {_short(default)}  ({what}{bounds}){unit}  {meta['help']}"
 

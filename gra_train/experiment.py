@@ -71,17 +71,17 @@ def plan(config: Config) -> list[Node]:
     """
     if not config.arms:
         raise UserError("this experiment has no arms: choose one, e.g. experiment=mini, or add +arms.NAME.data=gra")
-    builder = _Builder(config)
-    rows: dict[str, Node] = {}
     for name, arm in config.arms.items():
         if arm.data not in SOURCES:
-            raise UserError(
-                f"arms.{name}.data={arm.data!r}: expected one of {', '.join(SOURCES)}.{nearest(arm.data, SOURCES)}"
-            )
-        rows |= builder.arm(name, arm)
+            known = ", ".join(SOURCES)
+            raise UserError(f"arms.{name}.data={arm.data!r}: expected one of {known}.{nearest(arm.data, SOURCES)}")
     if config.compare.baseline not in config.arms:
         known = ", ".join(config.arms)
         raise UserError(f"compare.baseline={config.compare.baseline!r} is not an arm of this experiment: {known}.")
+    builder = _Builder(config)
+    rows: dict[str, Node] = {}
+    for name, arm in config.arms.items():
+        rows |= builder.arm(name, arm)
     compare = CompareStage(
         name=config.name,
         seed=config.seed,

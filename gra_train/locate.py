@@ -29,7 +29,9 @@ def model_folder(path: str) -> str:
     if not folder.exists():
         if path.count("/") == 1 and not path.startswith((".", "~", "/")):
             return path  # a Hub name; transformers says so if it cannot be reached
-        raise UserError(f"model path {path!r} does not exist; give a model folder, a Hub name (owner/name) or mini:NAME.")
+        raise UserError(
+            f"model path {path!r} does not exist; give a model folder, a Hub name (owner/name) or mini:NAME."
+        )
     if not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
         raise UserError(f"{path!r} is not a model folder: it has no config.json (nor adapter_config.json).")
     return str(folder)

@@ -40,7 +40,9 @@ class Pool(Section):
     name: str = setting("", "name of the pool, used in reports")
     models: list[Model] = setting([], "the small models; roles are drawn among them")
     large: Model | None = setting(None, "the baseline's large model (the papers' 72B), for solo and distill")
-    batch_tokens: int = setting(16384, "in process: tokens of one forward batch, padding included", unit="tokens", min=1)
+    batch_tokens: int = setting(
+        16384, "in process: tokens of one forward batch, padding included", unit="tokens", min=1
+    )
 
 
 @dataclass(frozen=True)
@@ -48,21 +50,37 @@ class DataFile(Section):
     """An existing data set: a file, a Hub name, an earlier run or mini:WHAT."""
 
     path: str = setting("", "file (.jsonl, .jsonl.gz, .json, .parquet), Hub data set, run folder, or mini:seeds|gold")
-    format: str = setting("auto", "field mapping preset", choices=("auto", "alpaca", "gsm8k", "self_instruct", "chat", "fields"))
+    format: str = setting(
+        "auto", "field mapping preset", choices=("auto", "alpaca", "gsm8k", "self_instruct", "chat", "fields")
+    )
     fields: dict[str, str] = setting({}, "own mapping for format=fields: instruction, response, domain, ... -> column")
     split: str = setting("train", "split of a Hub data set")
     limit: int | None = setting(None, "use the first N rows", unit="rows", min=1)
-    on_bad_row: str = setting("stop", "a row that does not fit: stop with its line number, or skip and count", choices=("stop", "skip"))
+    on_bad_row: str = setting(
+        "stop", "a row that does not fit: stop with its line number, or skip and count", choices=("stop", "skip")
+    )
 
 
 @dataclass(frozen=True)
 class Review(Section):
     """How instructions and responses are reviewed (GRA, section 3.3)."""
 
-    mode: str = setting("committee", "committee = reviewers + adjudicator; none = keep every parseable candidate", choices=("committee", "none"))
-    scoring: str = setting("text", "text: reviewers write scores; likelihood: scores from token log-probabilities", choices=("text", "likelihood"))
-    min_token_prob: float = setting(0.03, "likelihood scoring: an instruction whose least likely token is below this is flagged", min=0, max=1)
-    score_slope: float = setting(0.667, "likelihood scoring: score = 10 + slope * ln(token probability aggregate)", min=0)
+    mode: str = setting(
+        "committee",
+        "committee = reviewers + adjudicator; none = keep every parseable candidate",
+        choices=("committee", "none"),
+    )
+    scoring: str = setting(
+        "text",
+        "text: reviewers write scores; likelihood: scores from token log-probabilities",
+        choices=("text", "likelihood"),
+    )
+    min_token_prob: float = setting(
+        0.03, "likelihood scoring: an instruction whose least likely token is below this is flagged", min=0, max=1
+    )
+    score_slope: float = setting(
+        0.667, "likelihood scoring: score = 10 + slope * ln(token probability aggregate)", min=0
+    )
 
 
 @dataclass(frozen=True)
@@ -70,7 +88,9 @@ class Dedup(Section):
     """Near-duplicate removal after a round (GRA, section 3.4)."""
 
     threshold: float = setting(0.9, "largest cosine to anything in the pool that is still kept", min=0, max=1)
-    encoder: str = setting("all-MiniLM-L6-v2", "sentence encoder: a sentence-transformers name or folder, or 'hashing' (no download)")
+    encoder: str = setting(
+        "all-MiniLM-L6-v2", "sentence encoder: a sentence-transformers name or folder, or 'hashing' (no download)"
+    )
     text: str = setting("instruction", "what is embedded", choices=("instruction", "response", "both"))
     include_seeds: bool = setting(True, "seeds count as pool items")
 
@@ -81,18 +101,30 @@ class Synthesis(Section):
 
     target: int = setting(50000, "kept samples over all rounds", unit="rows", min=1)
     rounds: int = setting(5, "rounds; the pool grows after each", min=1)
-    max_candidates: int = setting(500000, "candidates over all rounds at most; then the run goes on with what it has", min=1)
+    max_candidates: int = setting(
+        500000, "candidates over all rounds at most; then the run goes on with what it has", min=1
+    )
     wave: int = setting(1024, "candidates of one wave (a fixed index range)", min=1)
     block: int = setting(64, "in process: candidates whose calls are batched together", min=1)
     T_mean: float = setting(8.0, "a response whose mean review score mu is below this is rejected", min=1, max=10)
     T_std: float = setting(1.5, "a population standard deviation sigma above this goes to the adjudicator", min=0)
     num_reviewers: int = setting(3, "reviewers of one sample", min=1)
-    roles: str = setting("random", "random: disjoint roles per sample; fixed: the pool's order; single: one model plays all", choices=("random", "fixed", "single"))
-    domains: str = setting("seeds", "domain of a candidate: drawn as in the seeds, or uniformly", choices=("seeds", "uniform"))
+    roles: str = setting(
+        "random",
+        "random: disjoint roles per sample; fixed: the pool's order; single: one model plays all",
+        choices=("random", "fixed", "single"),
+    )
+    domains: str = setting(
+        "seeds", "domain of a candidate: drawn as in the seeds, or uniformly", choices=("seeds", "uniform")
+    )
     prompts: str = setting("tags", "prompt family", choices=("tags", "mini"))
     min_examples: int = setting(2, "reference samples shown to the generator, at least", min=1)
     max_examples: int = setting(4, "and at most", min=1)
-    respond: str = setting("after_review", "write the response after the instruction review, or before it", choices=("after_review", "before_review"))
+    respond: str = setting(
+        "after_review",
+        "write the response after the instruction review, or before it",
+        choices=("after_review", "before_review"),
+    )
     parse_retries: int = setting(2, "new tries (new seed) after an answer that cannot be parsed", min=0)
     temperature: float = setting(0.2, "sampling temperature of every role", min=0)
     response_temperature: float | None = setting(None, "of responses alone (default: temperature)", min=0)
@@ -100,8 +132,12 @@ class Synthesis(Section):
     max_tokens: int = setting(4096, "longest answer", unit="tokens", min=1)
     review: Review = setting(Review)
     dedup: Dedup = setting(Dedup)
-    distill: DataFile = setting(DataFile, "instructions that the large model answers for data=distill (default: the seeds')")
-    checker: str = setting("none", "true correctness for the report (never for a decision): mini, or none", choices=("none", "mini"))
+    distill: DataFile = setting(
+        DataFile, "instructions that the large model answers for data=distill (default: the seeds')"
+    )
+    checker: str = setting(
+        "none", "true correctness for the report (never for a decision): mini, or none", choices=("none", "mini")
+    )
 
 
 @dataclass(frozen=True)
@@ -210,7 +246,9 @@ class Compare(Section):
 class Tracking(Section):
     """W&B. metrics.jsonl in each run folder is the truth; W&B mirrors it."""
 
-    wandb: str = setting("auto", "auto: online when logged in, else offline", choices=("auto", "online", "offline", "off"))
+    wandb: str = setting(
+        "auto", "auto: online when logged in, else offline", choices=("auto", "online", "offline", "off")
+    )
     project: str = setting("gra-train", "W&B project")
     entity: str = setting("", "W&B entity (default: yours)")
 
@@ -223,7 +261,9 @@ class Resources(Section):
     device: str = setting("auto", "auto, cpu or cuda", choices=("auto", "cpu", "cuda"))
     workers: int = setting(1, "single-rank stages that run side by side on this machine", min=1, identity=False)
     threads: int = setting(1, "CPU threads of one worker", min=1, identity=False)
-    needs: str = setting("", "what hardware this experiment asks for, in words; printed before it starts", identity=False)
+    needs: str = setting(
+        "", "what hardware this experiment asks for, in words; printed before it starts", identity=False
+    )
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,10 @@ def _convert(kind: Any, value: Any, path: str, meta: Mapping[str, Any]) -> Any:
     if origin is dict or kind is dict:
         if not isinstance(value, Mapping):
             raise UserError(_expected(path, value, kind, meta))
-        return {str(k): _convert(args[1] if args else Any, v, f"{path}.{k}", {"partial": meta.get("partial")}) for k, v in value.items()}
+        return {
+            str(k): _convert(args[1] if args else Any, v, f"{path}.{k}", {"partial": meta.get("partial")})
+            for k, v in value.items()
+        }
     if dataclasses.is_dataclass(kind):
         return build(typing.cast(type, kind), value, f"{path}.", partial=bool(meta.get("partial")))
     if kind is Any:

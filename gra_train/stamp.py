@@ -12,7 +12,18 @@ from typing import Any
 
 import gra_train
 
-PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "deepspeed", "datasets", "lm_eval", "tokenizers", "numpy")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "accelerate",
+    "deepspeed",
+    "datasets",
+    "lm_eval",
+    "tokenizers",
+    "numpy",
+)
 
 
 @cache

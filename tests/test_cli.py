@@ -1,0 +1,122 @@
+"""The command line as a person meets it: speed of start-up, errors of one sentence, exit codes."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from gra_train.compose import checked, compose, conf_dir, groups, origins
+from gra_train.describe import describe_config, describe_schema
+from gra_train.errors import UserError
+
+
+def gra_train(*words, **environment):
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "gra_train.cli", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **environment},
+        check=False,
+    )
+    return done, time.perf_counter() - started
+
+
+def fastest(*words):
+    """The best of three: these are promises about our code, not about a busy machine."""
+    runs = [gra_train(*words) for _ in range(3)]
+    return runs[0][0], min(seconds for _, seconds in runs)
+
+
+def test_help_is_instant():
+    done, seconds = fastest("--help")
+    assert done.returncode == 0
+    assert "gra-train run experiment=mini" in done.stdout
+    assert seconds < 0.4
+
+
+WRONG = [
+    (["rum"], ["No command 'rum'", "'run'"]),
+    (["run", "experiment=minni"], ["experiment=minni", "'mini'"]),
+    (["run", "experimnt=mini"], ["experimnt", "'experiment'"]),
+    (["run", "experiment=mini", "sft.lrr=1"], ["sft.lrr", "'sft.lr'"]),
+    (["run", "experiment=mini", "sft.lr=fast"], ["sft.lr='fast'", "float"]),
+    (["run", "experiment=mini", "synthesis.T_mean=12"], ["synthesis.T_mean=12", "<= 10"]),
+    (["run", "experiment=mini", "sft.lr"], ["sft.lr", "NAME=VALUE"]),
+    (["run"], ["no arms", "experiment=mini"]),
+    (["run", "experiment=mini", "compare.baseline=sollo"], ["compare.baseline='sollo'"]),
+    (["run", "experiment=mini", "+arms.x.data=grra"], ["arms.x.data='grra'", "'gra'"]),
+    (["synthesize", "seeds=nowhere.jsonl", "pool=mini"], ["nowhere.jsonl", "does not exist"]),
+]
+
+
+@pytest.mark.parametrize(("words", "expected"), WRONG, ids=[" ".join(words) for words, _ in WRONG])
+def test_wrong_input_ends_in_a_second_with_a_sentence(words, expected, tmp_path):
+    done, seconds = gra_train(*words, f"runs_dir={tmp_path / 'runs'}")
+    if seconds >= 1:
+        done, seconds = fastest(*words, f"runs_dir={tmp_path / 'runs'}")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    for word in expected:
+        assert word in done.stderr
+    assert seconds < 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_command_line_wins_over_the_experiment_and_debug():
+    config = compose(["experiment=mini", "debug=tiny", "synthesis.target=5"])
+    assert config.synthesis.target == 5
+    assert config.sft.steps == 3
+    assert config.pool.name == "mini"
+
+
+def test_every_value_has_an_origin():
+    found = origins(["experiment=mini", "sft.lr=1e-3"])
+    assert found["sft.lr"] == "command line"
+    assert found["pool.models"] == "conf/pool/mini.yaml"
+    assert found["arms.gra.collate"] == "conf/experiment/mini.yaml"
+    assert found["collate.loss"] == "default"
+    text = describe_config(["experiment=mini", "sft.lr=1e-3"])
+    assert "sft.lr: 0.001" in text
+    assert "# command line" in text
+
+
+def test_the_schema_prints_every_setting_with_help():
+    lines = describe_schema().splitlines()
+    assert any(line.startswith("synthesis.T_std = 1.5") and "sigma" in line for line in lines)
+    assert all(line.rstrip().endswith(")") is False for line in lines), "a setting without help"
+
+
+@pytest.mark.parametrize("group", sorted(g for g in groups() if g not in ("experiment",) and "/" not in g))
+def test_every_file_of_a_group_composes(group):
+    for option in groups()[group]:
+        compose([f"{group}={option}"] if group not in ("debug",) else ["experiment=mini", f"{group}={option}"])
+
+
+@pytest.mark.parametrize("name", groups()["experiment"])
+def test_every_experiment_composes_and_says_its_hardware(name):
+    config = compose([f"experiment={name}"])
+    if name != "mini" and not name.startswith("mini/"):
+        assert "GPU" in config.resources.needs
+
+
+def test_files_in_place_of_options(tmp_path):
+    pool = tmp_path / "pool.yaml"
+    pool.write_text("name: duo\nmodels:\n- {name: a, path: 'mini:wren'}\n- {name: b, path: 'mini:lark'}\n")
+    seeds = tmp_path / "seeds.jsonl"
+    seeds.write_text('{"instruction": "x", "response": "y"}\n')
+    config = compose([f"pool={pool}", f"seeds={seeds}"])
+    assert [model.path for model in config.pool.models] == ["mini:wren", "mini:lark"]
+    assert config.seeds.path == str(seeds)
+    pool.write_text("just words")
+    with pytest.raises(UserError, match="expected settings of a pool"):
+        compose([f"pool={pool}"])
+
+
+def test_conf_has_nothing_but_yaml_that_the_schema_knows():
+    assert conf_dir().is_dir()
+    with pytest.raises(UserError, match=r"sft\.nonsense"):
+        checked({"sft": {"nonsense": 1}})
