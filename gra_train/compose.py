@@ -103,6 +103,8 @@ def check_overrides(overrides: Sequence[str]) -> list[str]:
 
 def _option(name: str, override: Any, text: str, known: list[str]) -> Iterator[str]:
     values = list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.value()]
+    if name == "sweep" and isinstance(values[0], list):  # a grid and a launcher: sweep=[seeds5,joblib]
+        values = values[0]
     for value in values:
         if isinstance(value, (dict, list)):
             raise UserError(
