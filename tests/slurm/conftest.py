@@ -30,7 +30,13 @@ class Slurm:
 
     def run(self, *command: str, **environ: str) -> str:
         done = subprocess.run(
-            command, env=self.environ | environ, cwd=self.folder, capture_output=True, text=True, timeout=60, check=False
+            command,
+            env=self.environ | environ,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
@@ -42,9 +48,13 @@ class Slurm:
         """What scontrol says about a job."""
         return dict(re.findall(r"(\w+)=(\S*)", self.run("scontrol", "-o", "show", "job", job)))
 
-    def wait(self, job: str, *, seconds: float = 120, until: Callable[[Mapping[str, str]], bool] | None = None) -> Mapping[str, str]:
+    def wait(
+        self, job: str, *, seconds: float = 120, until: Callable[[Mapping[str, str]], bool] | None = None
+    ) -> Mapping[str, str]:
         """Wait until a job has ended (or `until` holds) and return what scontrol says about it then."""
-        until = until or (lambda state: state["JobState"] in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"))
+        until = until or (
+            lambda state: state["JobState"] in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
+        )
         end = time.monotonic() + seconds
         while not until(state := self.job(job)):
             assert time.monotonic() < end, f"job {job} after {seconds} s: {state}\n{self.output()}"
@@ -66,7 +76,15 @@ def slurm() -> Iterator[Slurm]:
     folder.chmod(0o755)
     for name in ("run", "log", "spool", "state"):
         (folder / name).mkdir()
-    cluster = Slurm(folder, {**os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "GRA_HOME": str(ROOT), "GRA_JOBS": str(folder / "jobs")})
+    cluster = Slurm(
+        folder,
+        {
+            **os.environ,
+            "SLURM_CONF": str(folder / "slurm.conf"),
+            "GRA_HOME": str(ROOT),
+            "GRA_JOBS": str(folder / "jobs"),
+        },
+    )
     try:
         _start(cluster)
         yield cluster
@@ -92,13 +110,24 @@ def _start(cluster: Slurm) -> None:
     key.chmod(0o400)
     run, log = folder / "run", folder / "log"
     _daemon(
-        *(_which("munged"), "--force", f"--key-file={key}", f"--socket={run}/munge.socket", f"--pid-file={run}/munged.pid"),
+        *(
+            _which("munged"),
+            "--force",
+            f"--key-file={key}",
+            f"--socket={run}/munge.socket",
+            f"--pid-file={run}/munged.pid",
+        ),
         *(f"--log-file={log}/munged.log", f"--seed-file={folder}/munge.seed"),
     )
     _daemon(_which("slurmctld"), "-f", str(folder / "slurm.conf"))
     _daemon(_which("slurmd"), "-f", str(folder / "slurm.conf"))
     end = time.monotonic() + 60
-    while "idle" not in subprocess.run(["sinfo", "-h", "-o", "%T"], env=cluster.environ, capture_output=True, text=True, check=False).stdout:
+    while (
+        "idle"
+        not in subprocess.run(
+            ["sinfo", "-h", "-o", "%T"], env=cluster.environ, capture_output=True, text=True, check=False
+        ).stdout
+    ):
         assert time.monotonic() < end, f"SLURM did not start\n{cluster.output()}"
         time.sleep(0.3)
 
