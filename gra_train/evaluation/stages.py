@@ -1,0 +1,107 @@
+"""The evaluation stage: a model's answers to every question, and its scores with their doubt."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gra_train.errors import UserError
+from gra_train.evaluation.questions import questions
+from gra_train.evaluation.statistics import Estimate, mean_of, share
+from gra_train.locate import model_folder
+from gra_train.records import read_jsonl
+from gra_train.runs import log_metrics, write_json
+from gra_train.stages import EvaluateStage
+
+AVERAGE = "average"
+COLUMNS = ("task", "domain", "question_id", "prompt_hash", "prompt", "answer", "extracted", "gold", "correct",
+           "truncated", "unparseable", "tokens")  # fmt: skip
+
+
+def evaluate(config: EvaluateStage, inputs: Mapping[str, Path], out: Path) -> None:
+    """inputs: model? (else config.model), rationales? -> questions.parquet, scores.json.
+
+    With rationales every question is asked in COLLATE's mode [I;R]->A with the provider's rationale, and the bare
+    answer is read; otherwise the instruction is the prompt and the answer follows `####`.
+    Raises UserError for a missing rationale, an unknown task or a model that cannot be loaded.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from gra_train.evaluation.harness import ask
+
+    asked = with_prompts(questions(config.evaluation), config.prompts, inputs.get("rationales"))
+    model, tokenizer = _load(config, inputs.get("model"))
+    template = "mini_rationale" if "rationales" in inputs else "mini"
+    rows = ask(model, tokenizer, asked, config.evaluation, template=template)
+    table = {column: [row[column] for row in rows] for column in COLUMNS}
+    pq.write_table(pa.table(table), out / "questions.parquet")
+    scores = summarise(rows, config.evaluation.confidence)
+    write_json(out / "scores.json", scores)
+    log_metrics(out, {f"score/{task}": entry["score"] for task, entry in scores.items()})
+
+
+def with_prompts(asked: Sequence[Mapping[str, Any]], family: str, rationales: Path | None) -> list[dict[str, Any]]:
+    """The questions with the text of the user's turn: the instruction, or [I;R]->A with test.jsonl's rationale."""
+    if rationales is None:
+        return [{**row, "prompt": row["instruction"]} for row in asked]
+    from gra_train.collate import modes
+
+    written = {row["instruction"]: row["rationale"] for row in read_jsonl(rationales / "test.jsonl")}
+    missing = [row["instruction"] for row in asked if row["instruction"] not in written]
+    if missing:
+        raise UserError(
+            f"{len(missing)} of {len(asked)} questions have no rationale in this run, the first: {missing[0]!r}. "
+            "Rationales and evaluation must name the same evaluation.tasks, split, questions and limit."
+        )
+    return [
+        {**row, "prompt": modes.answer_with_rationale(family, row["instruction"], written[row["instruction"]])}
+        for row in asked
+    ]
+
+
+def summarise(rows: Iterable[Mapping[str, Any]], confidence: float) -> dict[str, dict[str, Any]]:
+    """Per task, and `average` (plain mean of the tasks): score, n, low, high, unparseable, truncated (counts)."""
+    by_task: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        by_task[row["task"]].append(row)
+    scores, estimates = {}, []
+    for task, answered in by_task.items():
+        estimate = share(sum(row["correct"] for row in answered), len(answered), confidence)
+        estimates.append(estimate)
+        scores[task] = _entry(estimate, answered)
+    everything = [row for answered in by_task.values() for row in answered]
+    return scores | {AVERAGE: _entry(mean_of(estimates), everything)}
+
+
+def _entry(estimate: Estimate, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "score": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "n": len(rows),
+        "unparseable": sum(row["unparseable"] for row in rows),
+        "truncated": sum(row["truncated"] for row in rows),
+    }
+
+
+def _load(config: EvaluateStage, result: Path | None) -> tuple[Any, Any]:
+    """The model on its device, for inference, and its tokenizer (an adapter's folder loads with its base)."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = str(result / "model") if result else model_folder(config.model.path)
+    trust = config.model.trust_remote_code
+    revision = (
+        {} if result or Path(folder).is_dir() or not config.model.revision else {"revision": config.model.revision}
+    )
+    device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust, **revision)
+        dtype = getattr(torch, config.evaluation.dtype)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=trust, **revision)
+    except (OSError, ValueError) as error:
+        raise UserError(f"the model {config.model.path or folder!r} cannot be loaded: {error}") from error
+    return model.to(device).eval(), tokenizer

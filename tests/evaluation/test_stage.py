@@ -1,0 +1,134 @@
+"""The evaluation stage on a real model whose answers are known, through lm-eval."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gra_train.errors import UserError
+from gra_train.evaluation import stages
+from gra_train.evaluation.harness import ask
+from gra_train.evaluation.questions import questions
+from gra_train.mini.language import is_correct
+from gra_train.schema import Evaluation, Model
+from gra_train.settings import change
+from gra_train.stages import EvaluateStage
+from tests.evaluation.conftest import CAP, EVALUATION, behaviour
+
+
+def config(**changes: Any) -> EvaluateStage:
+    return EvaluateStage(seed=0, model=Model(), evaluation=change(EVALUATION, **changes), prompts="mini", device="cpu")
+
+
+def run(result: Path, folder: Path, **changes: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    out = folder / "work-1"
+    out.mkdir(parents=True)
+    stages.evaluate(config(**changes), {"model": result}, out)
+    return pq.read_table(out / "questions.parquet").to_pylist(), json.loads((out / "scores.json").read_text())
+
+
+def test_every_question_is_scored_and_counted(taught: Path, tmp_path: Path) -> None:
+    rows, scores = run(taught, tmp_path)
+    assert len(rows) == 12
+    for row in rows:
+        index = int(row["question_id"][-4:])
+        assert row["correct"] == (index == 0)
+        assert row["unparseable"] == (index >= 2)
+        assert row["truncated"] == (index == 3)
+        assert row["extracted"] == (row["gold"], "99 99", None, None)[index]
+        assert row["answer"] == (behaviour(index, row["gold"]) if index < 3 else " ".join(["is"] * CAP))
+        assert row["tokens"] == CAP if index == 3 else 0 < row["tokens"] < CAP
+        assert row["prompt"].startswith("<s><|user|>")
+        assert row["prompt"].endswith("<|assistant|>")
+    assert {entry["score"] for entry in scores.values()} == {0.25}
+    assert scores["average"] | {"low": 0, "high": 0} == {
+        "score": 0.25, "n": 12, "unparseable": 6, "truncated": 3, "low": 0, "high": 0}  # fmt: skip
+    assert 0.04 < scores["mini_math"]["low"] < 0.25 < scores["mini_math"]["high"] < 0.75
+    assert scores["average"]["low"] > scores["mini_math"]["low"]
+
+
+def test_our_scores_are_the_checkers_and_simple_evaluates(taught: Path, tmp_path: Path) -> None:
+    """lm-eval's entry point gives the same answers and scores; so does the miniature's own checker."""
+    import lm_eval
+
+    from gra_train.evaluation import harness
+
+    rows, scores = run(taught, tmp_path)
+    asked = stages.with_prompts(questions(EVALUATION), "mini", None)
+    by_id = {(row["task"], row["question_id"]): row["instruction"] for row in asked}
+    for row in rows:
+        assert row["correct"] == is_correct(by_id[row["task"], row["question_id"]], row["answer"])
+    with harness._tasks(asked, EVALUATION, "mini") as (manager, names):
+        theirs = lm_eval.simple_evaluate(
+            "hf", model_args={"pretrained": str(taught / "model"), "dtype": "float32"}, tasks=names,
+            task_manager=manager, batch_size=5, device="cpu", apply_chat_template=True, bootstrap_iters=0, gen_kwargs={"max_gen_toks": CAP},
+        )  # fmt: skip
+    for task in names:
+        assert theirs["results"][task]["exact_match,answer"] == scores[task]["score"]
+        assert [s["resps"][0][0] for s in theirs["samples"][task]] == [r["answer"] for r in rows if r["task"] == task]
+
+
+def test_models_in_turn_leave_nothing_behind(taught: Path, tmp_path: Path) -> None:
+    """A warm worker evaluates many models: the same model gives the same rows whatever came between."""
+    from accelerate.state import AcceleratorState
+
+    from tests.evaluation.conftest import teach
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    first, _ = run(taught, tmp_path / "a")
+    other, _ = run(teach(tmp_path / "other", seed=1, bare=True), tmp_path / "b")
+    again, _ = run(taught, tmp_path / "c", batch_size=12)
+    assert first == again
+    assert not any(row["correct"] for row in other), "a bare answer has no mark"
+    assert not AcceleratorState._shared_state, "training in the same process needs its own settings"
+
+
+def test_the_cap_gives_way_to_a_short_context(taught: Path, tmp_path: Path) -> None:
+    rows, _ = run(taught, tmp_path, max_tokens=4096)
+    assert 40 <= max(row["tokens"] for row in rows) < 160
+
+
+def test_unknown_tasks_and_prompts_without_room_are_refused(taught: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no task 'mini_maths'.*Did you mean 'mini_math'"):
+        run(taught, tmp_path / "a", tasks=["mini_maths"])
+    with pytest.raises(UserError, match=r"evaluation\.tasks is empty"):
+        run(taught, tmp_path / "b", tasks=[])
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(taught / "model")
+    tokenizer = AutoTokenizer.from_pretrained(taught / "model")
+    asked = [{**row, "prompt": "is " * 200} for row in questions(EVALUATION)]
+    with pytest.raises(UserError, match="nothing is left for an"):
+        ask(model, tokenizer, asked, EVALUATION)
+
+
+@pytest.mark.slow
+def test_a_misspelt_task_of_lm_evals_is_named(taught: Path, tmp_path: Path) -> None:
+    """Building the index of lm-eval's own tasks takes ten seconds."""
+    with pytest.raises(UserError, match=r"no task 'gsm8l'.*Did you mean 'gsm8k'"):
+        run(taught, tmp_path, tasks=["mini_math", "gsm8l"])
+
+
+def test_questions_are_the_same_for_everyone_and_never_trained_on() -> None:
+    from gra_train.evaluation.questions import contaminated
+    from gra_train.mini.data import problems
+
+    few, many = questions(EVALUATION), questions(change(EVALUATION, questions=9, limit=6))
+    assert Counter(row["task"] for row in many) == {task: 6 for task in EVALUATION.tasks}
+    assert [row for row in many if int(row["question_id"][-4:]) < 4] == few
+    training = [p.instruction for seed in range(3) for p in problems("train", 300, seed)]
+    assert contaminated(training, [row["instruction"] for row in many]) == []
+    assert contaminated([*training, many[3]["instruction"]], [row["instruction"] for row in many]) == [900]
+    assert contaminated(["Say  HELLO."], ["say hello."]) == [0]
+    validation = questions(change(EVALUATION, split="validation"))
+    assert not {row["instruction"] for row in validation} & {row["instruction"] for row in many}
+
+
+def test_another_experiments_settings_do_not_matter_to_the_questions() -> None:
+    assert questions(Evaluation(tasks=["mini_math"], questions=3)) == questions(EVALUATION)[:3]
