@@ -1,0 +1,200 @@
+"""A transformers model in this process: batched decoding and batched likelihoods.
+
+What an answer is depends on the weights, the request and (in the last bits of its floats) on the batch it was computed
+in. `plan` cuts requests into batches as a function of the requests alone, so the same requests give the same bits.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gra_train.chat.constrain import Compiler, Constraints
+from gra_train.chat.decoding import Decoder
+from gra_train.chat.protocol import Completion, Likelihood, Reply, Request, TokenLogProbs
+from gra_train.chat.templates import load_tokenizer, prompt_ids, token_ids
+from gra_train.errors import UserError
+from gra_train.locate import fingerprint, model_folder
+from gra_train.schema import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request as token ids."""
+
+    request: Request
+    prompt: list[int]
+    continuation: list[int]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(kind, tokens at the end, tokens at the start): what batches are sorted by."""
+        written = self.request.sampling.max_tokens if isinstance(self.request, Completion) else len(self.continuation)
+        return int(isinstance(self.request, Likelihood)), len(self.prompt) + written, len(self.prompt)
+
+
+class LocalModel:
+    """One model folder (or Hub name, or mini:NAME). Weights and tokenizer are loaded at first use.
+
+    batch_tokens: most tokens of one batch, padding and answers still to be written included.
+    device: "auto" (a GPU where there is one), "cpu" or "cuda".
+    """
+
+    def __init__(self, model: Model, *, batch_tokens: int = 16384, device: str = "auto") -> None:
+        folder = model_folder(model.path)
+        self.name = model.name
+        self.settings = model
+        self.batch_tokens = batch_tokens
+        self.device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        self.fingerprint = f"local:{fingerprint(model.path)}{_base_fingerprint(folder)}:{model.dtype}:{model.revision}"
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        return load_tokenizer(self.settings)
+
+    @cached_property
+    def network(self) -> Any:
+        """The weights, in evaluation mode on the device."""
+        return _load(self.settings).to(self.device).eval()
+
+    @cached_property
+    def window(self) -> int:
+        """Positions that the model was made for."""
+        return int(getattr(self.network.config.get_text_config(), "max_position_embeddings", None) or 2**30)
+
+    @cached_property
+    def end_ids(self) -> tuple[int, ...]:
+        """Ids that end an answer: the generation config's and the tokenizer's."""
+        config = getattr(self.network, "generation_config", None)
+        own = getattr(config, "eos_token_id", None) or []
+        ids = {*(own if isinstance(own, list) else [own]), self.tokenizer.eos_token_id}
+        return tuple(sorted(i for i in ids if i is not None))
+
+    @cached_property
+    def vocabulary(self) -> int:
+        return int(self.network.get_output_embeddings().weight.shape[0])
+
+    @cached_property
+    def _compiler(self) -> Compiler:
+        return Compiler(self.tokenizer, self.vocabulary, self.end_ids)
+
+    def prepare(self, requests: Sequence[Request]) -> list[Prepared]:
+        """The requests with their token ids; a continuation is tokenised apart from its prompt."""
+        prompts = prompt_ids(self.tokenizer, [r.messages for r in requests])
+        texts = [r.continuation if isinstance(r, Likelihood) else "" for r in requests]
+        continuations = token_ids(self.tokenizer, texts) if any(texts) else [[] for _ in texts]
+        return [Prepared(*row) for row in zip(requests, prompts, continuations, strict=True)]
+
+    def plan(self, prepared: Sequence[Prepared]) -> list[list[int]]:
+        """Batches of indices: by kind, then by length, each within the token budget; a batch planned again is itself."""
+        order = sorted(range(len(prepared)), key=lambda i: (*prepared[i].shape, i))
+        batches: list[list[int]] = []
+        for i in order:  # ascending, so the newcomer is the longest of its batch
+            kind, length, _ = prepared[i].shape
+            last = batches[-1] if batches else []
+            if last and prepared[last[0]].shape[0] == kind and (len(last) + 1) * length <= self.batch_tokens:
+                last.append(i)
+            else:
+                batches.append([i])
+        return batches
+
+    def answer_batch(self, prepared: Sequence[Prepared]) -> list[Any]:
+        """Answers to one planned batch (all of one kind), in order."""
+        if isinstance(prepared[0].request, Completion):
+            return self._complete(prepared)
+        return self._score([p.prompt for p in prepared], [p.continuation for p in prepared])
+
+    def complete_batch(self, requests: Sequence[Completion]) -> list[Reply]:
+        """Replies in the order of the requests, which are cut into batches first."""
+        return self._planned(requests)
+
+    def log_likelihood_batch(self, requests: Sequence[Likelihood]) -> list[TokenLogProbs]:
+        """Token log-probabilities in the order of the requests, which are cut into batches first."""
+        return self._planned(requests)
+
+    async def complete(self, request: Completion) -> Reply:
+        return self.complete_batch([request])[0]
+
+    async def log_likelihood(self, prompt_ids: list[int], continuation_ids: list[int]) -> TokenLogProbs:
+        return self._score([prompt_ids], [continuation_ids])[0]
+
+    def _planned(self, requests: Sequence[Request]) -> list[Any]:
+        prepared = self.prepare(requests)
+        answers: list[Any] = [None] * len(requests)
+        for batch in self.plan(prepared):
+            for i, answer in zip(batch, self.answer_batch([prepared[i] for i in batch]), strict=True):
+                answers[i] = answer
+        return answers
+
+    def _complete(self, prepared: Sequence[Prepared]) -> list[Reply]:
+        requests = [p.request for p in prepared if isinstance(p.request, Completion)]
+        constraints = None
+        if any(r.regex is not None for r in requests):
+            constraints = Constraints(self._compiler, [r.regex for r in requests], self.vocabulary, self.end_ids)
+        decoder = Decoder(self.network, self.tokenizer, end_ids=self.end_ids, window=self.window)
+        return decoder.run([p.prompt for p in prepared], requests, constraints)
+
+    @torch.inference_mode()
+    def _score(self, prompts: Sequence[list[int]], continuations: Sequence[list[int]]) -> list[TokenLogProbs]:
+        """Right-padded (causal attention never looks right, so no mask), with only the logits that are asked for.
+
+        Tokens beyond the model's window get -inf: it can give them no probability.
+        """
+        rows = [(p + c)[: self.window] for p, c in zip(prompts, continuations, strict=True)]
+        width = max(map(len, rows))
+        ids = torch.full((len(rows), width), self.end_ids[0] if self.end_ids else 0)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.tensor(row)
+        first = max(0, min(len(p) for p in prompts) - 1)  # logits at position t speak of token t + 1
+        columns = torch.arange(first, width, device=self.device)
+        keep = {"logits_to_keep": columns} if _takes(self.network, "logits_to_keep") else {}
+        logits = self.network(input_ids=ids.to(self.device), use_cache=False, **keep).logits
+        if not keep:
+            logits = logits[:, first:]
+        answers = []
+        for i, (prompt, continuation) in enumerate(zip(prompts, continuations, strict=True)):
+            inside = max(0, min(len(continuation), len(rows[i]) - len(prompt)))
+            start = len(prompt) - 1 - first
+            row = logits[i, start : start + inside].float()
+            target = torch.tensor(continuation[:inside], device=row.device, dtype=torch.long)
+            values = row.gather(-1, target[:, None]).squeeze(-1) - row.logsumexp(-1)
+            values = [float(v) for v in values.tolist()] + [float("-inf")] * (len(continuation) - inside)
+            texts = self.tokenizer.batch_decode([[t] for t in continuation])
+            answers.append(TokenLogProbs(tuple(values), tuple(texts)))
+        return answers
+
+
+def _takes(network: Any, argument: str) -> bool:
+    return argument in inspect.signature(network.forward).parameters
+
+
+def _base_fingerprint(folder: str) -> str:
+    """An adapter folder is also identified by the base that it names."""
+    import json
+
+    file = Path(folder) / "adapter_config.json"
+    if not file.is_file() or (Path(folder) / "config.json").is_file():
+        return ""
+    return "+" + fingerprint(str(json.loads(file.read_text())["base_model_name_or_path"]))
+
+
+def _load(model: Model) -> Any:
+    folder = model_folder(model.path)
+    adapter = (Path(folder) / "adapter_config.json").is_file() and not (Path(folder) / "config.json").is_file()
+    options = {"dtype": getattr(torch, model.dtype), "trust_remote_code": model.trust_remote_code}
+    try:
+        if adapter:
+            from peft import AutoPeftModelForCausalLM
+
+            return AutoPeftModelForCausalLM.from_pretrained(folder, **options).merge_and_unload()
+        from transformers import AutoModelForCausalLM
+
+        return AutoModelForCausalLM.from_pretrained(folder, revision=model.revision or "main", **options)
+    except (OSError, ValueError) as error:
+        raise UserError(f"model {model.name!r}: {model.path!r} cannot be loaded ({error})") from None

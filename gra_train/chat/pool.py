@@ -1,0 +1,220 @@
+"""A pool of models and its ledger: where stories are run.
+
+with open_pool(pool.models, ledger=folder, batch_tokens=pool.batch_tokens) as models:
+    results = models.run(stories, block=64, on_done=bar.advance)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import orjson
+
+from gra_train.chat import dispatch
+from gra_train.chat.ledger import Ledger, batch_key, decode, encode, request_key
+from gra_train.chat.protocol import ModelError, Request
+from gra_train.chat.usage import Usage
+from gra_train.errors import UserError, nearest
+from gra_train.schema import Model
+
+if TYPE_CHECKING:
+    from gra_train.chat.http import HttpModel
+    from gra_train.chat.local import LocalModel
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+def open_pool(models: Sequence[Model], *, ledger: Path, batch_tokens: int = 16384, device: str = "auto") -> OpenPool:
+    """Check every member (folders exist, servers answer) and open the ledger. Weights are loaded at first use.
+
+    Raises UserError for an empty pool, a name given twice, a member that is neither in process nor behind a server,
+    a server that is not there, or a ledger folder that cannot be used.
+    """
+    names = [m.name for m in models]
+    if not models:
+        raise UserError("the pool has no models; name at least one")
+    twice = sorted({n for n in names if names.count(n) > 1 or not n})
+    if twice:
+        raise UserError(
+            f"every model of a pool needs a name of its own; given: {', '.join(n or '(none)' for n in names)}"
+        )
+    for model in models:
+        if not model.url and not model.path:
+            raise UserError(f"model {model.name!r} needs path= (in process) or url= (behind a server)")
+    return OpenPool(models, ledger=ledger, batch_tokens=batch_tokens, device=device)
+
+
+class OpenPool:
+    """Models by name, with the ledger between them and the stories. Use as a context manager."""
+
+    def __init__(self, models: Sequence[Model], *, ledger: Path, batch_tokens: int, device: str) -> None:
+        self._runner = asyncio.Runner()
+        self.models: dict[str, LocalModel | HttpModel] = {}
+        self._usage = Usage()
+        self._in_flight: dict[bytes, asyncio.Future[Any]] = {}
+        try:
+            self.ledger = Ledger(ledger)
+            self._local = _local_models([m for m in models if not m.url], batch_tokens, device)
+            self._remote = _remote_models([m for m in models if m.url])
+            for model in self._remote.values():
+                self._runner.run(model.open())
+        except BaseException:
+            self.close()
+            raise
+        self.models = {m.name: {**self._local, **self._remote}[m.name] for m in models}
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.models)
+
+    def __enter__(self) -> OpenPool:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close connections and the ledger. Idempotent."""
+        for model in getattr(self, "_remote", {}).values():
+            self._runner.run(model.close())
+        self._runner.close()
+        if hasattr(self, "ledger"):
+            self.ledger.close()
+
+    def usage(self) -> dict[str, Any]:
+        """Counts since the pool was opened (see usage.Count): calls and tokens per model and purpose, and in total."""
+        return self._usage.to_dict()
+
+    def write_usage(self, path: Path) -> None:
+        """`usage()` as JSON. For the run folder, not for results: a resumed run asks less."""
+        path.write_bytes(orjson.dumps(self.usage(), option=orjson.OPT_INDENT_2))
+
+    def run(
+        self,
+        stories: Sequence[dispatch.Story[T]],
+        *,
+        block: int = 64,
+        window: int = 256,
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[T]:
+        """Run the stories and return their results in order.
+
+        With a model in process, blocks of `block` stories advance together (same stories, same bits); else `window`
+        stories are in flight. `on_done(n)` is told of each n stories that finished (a progress bar's `advance`).
+        An exception in a story cancels the others and is raised here.
+        """
+        if self._local:
+            return self._runner.run(dispatch.lockstep(stories, self._step, block=block, on_done=on_done))
+        return self._runner.run(dispatch.free_flow(stories, self._call, window=window, on_done=on_done))
+
+    async def _step(self, calls: Sequence[dispatch.Call]) -> list[Any]:
+        """Answers to all calls of a step: servers concurrently, models in process batch by batch."""
+        answers: list[Any] = [None] * len(calls)
+        by_model: dict[str, list[int]] = {}
+        for i, (name, _) in enumerate(calls):
+            by_model.setdefault(self._known(name), []).append(i)
+        remote = [i for name, group in by_model.items() if name in self._remote for i in group]
+        pending = asyncio.gather(*(self._call(calls[i]) for i in remote), return_exceptions=True)
+        for name in self._local:
+            group = by_model.get(name, [])
+            if group:
+                requests = [calls[i][1] for i in group]
+                # beside servers in a thread, so that their calls go on meanwhile
+                found = (
+                    await asyncio.to_thread(self._compute, name, requests) if remote else self._compute(name, requests)
+                )
+                for i, answer in zip(group, found, strict=True):
+                    answers[i] = answer
+        for i, answer in zip(remote, await pending, strict=True):
+            if isinstance(answer, BaseException) and not isinstance(answer, ModelError):
+                raise answer
+            answers[i] = answer
+        return answers
+
+    def _compute(self, name: str, requests: Sequence[Request]) -> list[Any]:
+        """Answers of a model in process to one step's requests, batch by batch through the ledger.
+
+        Two kinds of records: the plan (how this list of requests is cut) and each batch. A step that was recorded is
+        replayed without the tokenizer or the weights.
+        """
+        model = self._local[name]
+        keys = [request_key(model.fingerprint, r) for r in requests]
+        plan_key = batch_key("plan", keys, model.batch_tokens)
+        prepared = None
+        plan = self.ledger.get(plan_key)
+        if plan is None:
+            prepared = model.prepare(requests)
+            plan = model.plan(prepared)
+            self.ledger.put(plan_key, plan)
+        answers: list[Any] = [None] * len(requests)
+        for batch in plan:
+            key = batch_key("batch", [keys[i] for i in batch])
+            record = self.ledger.get(key)
+            known = record is not None
+            if record is None:
+                rows = [prepared[i] for i in batch] if prepared else model.prepare([requests[i] for i in batch])
+                record = [encode(a) for a in model.answer_batch(rows)]
+                self.ledger.put(key, record)
+            for i, value in zip(batch, record, strict=True):
+                answers[i] = decode(value)
+                self._usage.add(name, requests[i].purpose, answers[i], from_ledger=known)
+        return answers
+
+    async def _call(self, call: dispatch.Call) -> Any:
+        """One call to a server, through the ledger; the same request in flight twice is asked once."""
+        name, request = call
+        model = self._remote[self._known(name)]
+        key = request_key(model.fingerprint, request)
+        record = self.ledger.get(key)
+        known = record is not None or key in self._in_flight
+        if record is None:
+            if key not in self._in_flight:
+                self._in_flight[key] = asyncio.ensure_future(self._record(model, key, request))
+            record = await asyncio.shield(self._in_flight[key])
+        answer = decode(record)
+        self._usage.add(name, request.purpose, answer, from_ledger=known)
+        return answer
+
+    async def _record(self, model: HttpModel, key: bytes, request: Request) -> Any:
+        try:
+            record = encode(await model.answer(request))
+            self.ledger.put(key, record)
+            return record
+        finally:
+            del self._in_flight[key]
+
+    def _known(self, name: str) -> str:
+        if name not in self.models:
+            raise UserError(
+                f"no model {name!r} in the pool.{nearest(name, self.names)} It has: {', '.join(self.names)}."
+            )
+        return name
+
+
+def _local_models(models: Sequence[Model], batch_tokens: int, device: str) -> dict[str, LocalModel]:
+    """Members in process; those with the same weights share them."""
+    if not models:
+        return {}
+    from gra_train.chat.local import LocalModel
+
+    loaded: dict[tuple[Any, ...], LocalModel] = {}
+    result = {}
+    for model in models:
+        same = (model.path, model.dtype, model.revision, model.trust_remote_code)
+        if same not in loaded:
+            loaded[same] = LocalModel(model, batch_tokens=batch_tokens, device=device)
+        result[model.name] = loaded[same]
+    return result
+
+
+def _remote_models(models: Sequence[Model]) -> dict[str, HttpModel]:
+    if not models:
+        return {}
+    from gra_train.chat.http import HttpModel
+
+    return {model.name: HttpModel(model) for model in models}

@@ -1,0 +1,190 @@
+"""The in-process model: decoding, seeds, stops, constraints and likelihoods, against plain forwards of the same model."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import pytest
+import torch
+
+from gra_train.chat.local import LocalModel
+from gra_train.chat.protocol import Completion, Likelihood, Sampling
+from gra_train.schema import Model
+
+
+def ask(text: str, **options) -> Completion:
+    sampling = {k: options.pop(k) for k in ("temperature", "top_p", "max_tokens", "stop") if k in options}
+    sampling = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 12, **sampling}
+    return Completion(messages=({"role": "user", "content": text},), sampling=Sampling(**sampling), **options)
+
+
+QUESTIONS = [
+    "How many?",
+    "Ann has 3 apples and buys 12 more pears. How many fruits?",
+    "Bob",
+    "gives 7 of them to Jon",
+    "",
+]
+
+
+def naive(local, request: Completion) -> list[int]:
+    """Greedy decoding without a cache or a batch."""
+    ids = local.prepare([request])[0].prompt
+    new: list[int] = []
+    while len(new) < request.sampling.max_tokens:
+        with torch.inference_mode():
+            token = int(local.network(input_ids=torch.tensor([ids + new])).logits[0, -1].argmax())
+        if token in local.end_ids:
+            break
+        new.append(token)
+    return new
+
+
+def test_greedy_batch_equals_one_by_one_without_cache(local):
+    requests = [ask(q, temperature=0, max_tokens=20) for q in QUESTIONS]
+    replies = local.complete_batch(requests)
+    for request, reply in zip(requests, replies, strict=True):
+        tokens = naive(local, request)
+        assert reply.text == local.tokenizer.decode(tokens, skip_special_tokens=True)
+        assert reply.finish == ("length" if len(tokens) == 20 else "stop")
+        assert reply.prompt_tokens == len(local.prepare([request])[0].prompt)
+
+
+def test_draws_depend_on_the_seed_alone_not_on_the_batch(local):
+    requests = [ask(q, seed=i) for i, q in enumerate(QUESTIONS * 4)]
+    together = local.complete_batch(requests)
+    assert together == local.complete_batch(requests)  # bit for bit
+    alone = [local.complete_batch([r])[0] for r in requests]
+    assert sum(a.text == b.text for a, b in zip(together, alone, strict=True)) >= len(requests) - 1  # up to rounding
+    assert len({r.text for r in local.complete_batch([ask("same", seed=s) for s in range(8)])}) > 4
+    assert len({r.text for r in local.complete_batch([ask("same", seed=5)] * 8)}) == 1
+    one, other = local.complete_batch([ask("same", seed=5), ask("same", seed=5, attempt=1)])
+    assert one.text != other.text
+
+
+def test_draws_follow_the_distribution(local):
+    """1,500 first tokens against the model's own nucleus probabilities."""
+    n = 1500
+    for top_p in (1.0, 0.6):
+        base = ask("Bob buys", max_tokens=1, top_p=top_p)
+        ids = local.prepare([base])[0].prompt
+        with torch.inference_mode():
+            p = local.network(input_ids=torch.tensor([ids])).logits[0, -1].float().softmax(-1)
+        order = p.argsort(descending=True)
+        mass = p[order].cumsum(-1)
+        inside = order[: int((mass < top_p).sum()) + 1]
+        expected = torch.zeros_like(p)
+        expected[inside] = p[inside] / p[inside].sum()
+        prepared = local.prepare([ask("Bob buys", max_tokens=1, top_p=top_p, seed=s) for s in range(n)])
+        decoder_input = [q.prompt for q in prepared]
+        from gra_train.chat.sampling import draw, uniforms
+
+        u = torch.tensor([float(uniforms(q.request, 1)[0]) for q in prepared])
+        logits = local.network(input_ids=torch.tensor(decoder_input[:1])).logits[:, -1].float().detach().expand(n, -1)
+        drawn = draw(logits, temperature=torch.ones(n), top_p=torch.full((n,), top_p), uniform=u)
+        counts = torch.bincount(drawn, minlength=len(p)) / n
+        assert float((counts - expected).abs().sum()) / 2 < 0.2  # total variation
+        assert set(drawn.tolist()) <= set(inside.tolist())
+
+
+def test_stop_strings_end_the_answer_before_them(local):
+    free = local.complete_batch([ask(q, temperature=0, max_tokens=24) for q in QUESTIONS])
+    for question, reply in zip(QUESTIONS, free, strict=True):
+        middle = reply.text[len(reply.text) // 2 :][:2]
+        if not middle.strip() or not middle.isprintable() or "�" in middle:
+            continue
+        stopped = local.complete_batch([ask(question, temperature=0, max_tokens=24, stop=("###", middle))])[0]
+        assert stopped.text == reply.text[: reply.text.index(middle)]
+        assert stopped.finish == "stop"
+        assert stopped.completion_tokens <= reply.completion_tokens
+
+
+def test_a_special_token_may_be_a_stop_string(local):
+    reply = local.complete_batch([ask("x", seed=s, max_tokens=60, stop=("<|pad|>",)) for s in range(20)])
+    assert all("<|pad|>" not in r.text for r in reply)
+
+
+def test_length_and_the_window(local):
+    short, full = local.complete_batch([ask("Bob", temperature=0, max_tokens=2), ask("word " * 400, max_tokens=5)])
+    assert (short.finish, short.completion_tokens) == ("length", 2)
+    assert (full.text, full.finish, full.completion_tokens) == ("", "length", 0)
+
+
+def test_regular_expressions_bind_each_row_for_itself(local):
+    patterns = ["(10|[1-9])( (10|[1-9])){5}", None, "yes|no", "[a-c]{3}"]
+    requests = [ask(f"q{i}", seed=i, regex=patterns[i % 4], max_tokens=40) for i in range(16)]
+    for request, reply in zip(requests, local.complete_batch(requests), strict=True):
+        if request.regex:
+            assert re.fullmatch(request.regex, reply.text), (request.regex, reply)
+            assert reply.finish == "stop"
+
+
+def test_a_wrong_expression_is_the_users_error(local):
+    from gra_train.errors import UserError
+
+    with pytest.raises(UserError, match="regular expression"):
+        local.complete_batch([ask("q", regex="(unclosed")])
+
+
+def test_likelihood_equals_a_plain_forward(local):
+    requests = [
+        Likelihood(({"role": "user", "content": q},), continuation=c)
+        for q, c in zip(QUESTIONS, ["15 apples", "3", "", "Jon buys 12 more pears", "x"], strict=True)
+    ]
+    for request, answer in zip(requests, local.log_likelihood_batch(requests), strict=True):
+        row = local.prepare([request])[0]
+        with torch.inference_mode():
+            logits = local.network(input_ids=torch.tensor([row.prompt + row.continuation])).logits[0].float()
+        wanted = logits.log_softmax(-1)
+        values = [float(wanted[len(row.prompt) - 1 + k, t]) for k, t in enumerate(row.continuation)]
+        assert answer.logprobs == pytest.approx(values, abs=1e-4)
+        assert "".join(answer.tokens) == request.continuation
+        one = asyncio.run(local.log_likelihood(row.prompt, row.continuation))
+        assert one.logprobs == pytest.approx(values, abs=1e-4)
+
+
+def test_tokens_beyond_the_window_have_no_probability(local):
+    answer = local.log_likelihood_batch([Likelihood(({"role": "user", "content": "q"},), continuation="Bob " * 300)])[0]
+    assert answer.logprobs[0] > float("-inf")
+    assert answer.logprobs[-1] == float("-inf")
+
+
+def test_plans_are_within_budget_complete_and_stable(model_dir):
+    local = LocalModel(Model(name="tiny", path=str(model_dir)), device="cpu", batch_tokens=100)
+    requests = [ask("word " * (i * 7 % 13), max_tokens=5 + i % 3) for i in range(40)]
+    requests += [Likelihood(r.messages, continuation="Bob") for r in requests[:20]]
+    prepared = local.prepare(requests)
+    plan = local.plan(prepared)
+    assert sorted(i for batch in plan for i in batch) == list(range(60))
+    for batch in plan:
+        assert len({type(requests[i]) for i in batch}) == 1
+        assert len(batch) == 1 or len(batch) * max(prepared[i].shape[1] for i in batch) <= 100
+        assert local.plan([prepared[i] for i in batch]) == [list(range(len(batch)))]
+
+
+def test_other_architectures_with_learned_positions(tmp_path):
+    """GPT-2 has learned positions: left padding is only right if position ids are."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from .conftest import make_tokenizer
+
+    tokenizer = make_tokenizer()
+    torch.manual_seed(3)
+    GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=len(tokenizer),
+            n_positions=128,
+            n_embd=32,
+            n_layer=2,
+            n_head=2,
+            initializer_range=0.3,
+            eos_token_id=0,
+            bos_token_id=0,
+        )  # fmt: skip
+    ).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    gpt = LocalModel(Model(name="gpt", path=str(tmp_path)), device="cpu")
+    requests = [ask(q, temperature=0) for q in QUESTIONS]
+    for request, reply in zip(requests, gpt.complete_batch(requests), strict=True):
+        assert reply.text == gpt.tokenizer.decode(naive(gpt, request), skip_special_tokens=True)

@@ -1,0 +1,138 @@
+"""Stories over a pool: order, lockstep batches, replay from the ledger, errors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from gra_train.chat import ledger as ledgers
+from gra_train.chat.pool import open_pool
+from gra_train.chat.protocol import Completion, Likelihood, Sampling
+from gra_train.errors import UserError
+from gra_train.schema import Model
+
+
+def request(text: str, seed: int = 0, **options) -> Completion:
+    return Completion(
+        messages=({"role": "user", "content": text},),
+        sampling=Sampling(1.0, 1.0, 8),
+        seed=seed,
+        purpose="test/x",
+        **options,
+    )
+
+
+def story(index: int):
+    """Two models in turn, branches that depend on answers, and a gather of asks."""
+
+    async def run(ask):
+        first, second = await ask(("a", request(f"q{index}", index)), ("b", request(f"q{index}", index)))
+        texts = [first.text, second.text]
+        for k in range(len(first.text) % 3):
+            (more,) = await ask(("a" if k else "b", request(first.text + str(k), index)))
+            texts.append(more.text)
+        scores = await asyncio.gather(*(ask(("b", Likelihood(request(t).messages, "Bob"))) for t in texts[:2]))
+        return texts, [s[0].total for s in scores]
+
+    return run
+
+
+@pytest.fixture
+def models(model_dir, other_dir):
+    return [Model(name="a", path=str(model_dir)), Model(name="b", path=str(other_dir))]
+
+
+def play(models, ledger, count=20, **options):
+    with open_pool(models, ledger=ledger, device="cpu") as pool:
+        return pool.run([story(i) for i in range(count)], **options), pool.usage()["total"]
+
+
+def test_replay_is_bit_equal_and_computes_nothing(models, tmp_path, monkeypatch):
+    done: list[int] = []
+    results, usage = play(models, tmp_path / "one", block=8, on_done=done.append)
+    assert done == [8, 8, 4]
+    assert usage["computed"] == usage["asked"] > 80
+    assert play(models, tmp_path / "two", block=8) == (results, usage)  # a fresh ledger: the same bits
+    monkeypatch.setattr("gra_train.chat.local._load", None)  # replay needs no weights
+    monkeypatch.setattr("gra_train.chat.local.load_tokenizer", None)  # and no tokenizer
+    again, replayed = play(models, tmp_path / "one", block=8)
+    assert again == results
+    assert replayed["computed"] == 0
+    assert replayed["completion_tokens"] == usage["completion_tokens"]
+
+
+def test_a_run_that_was_cut_short_goes_on_with_the_same_bits(models, tmp_path, monkeypatch):
+    whole, _ = play(models, tmp_path / "whole", block=8)
+
+    class Cut(Exception):
+        pass
+
+    real = ledgers.Ledger.put
+    for writes in (1, 2, 5, 9, 14):
+        folder = tmp_path / str(writes)
+        left = iter(range(writes))
+
+        def put(self, key, value, left=left):
+            if next(left, None) is None:
+                raise Cut
+            real(self, key, value)
+
+        with monkeypatch.context() as patch, pytest.raises(Cut):
+            patch.setattr(ledgers.Ledger, "put", put)
+            play(models, folder, block=8)
+        results, usage = play(models, folder, block=8)
+        assert results == whole
+        assert usage["computed"] < usage["asked"] or writes < 2
+
+
+def test_an_error_in_a_story_ends_the_run(models, tmp_path):
+    async def bad(ask):
+        await ask(("a", request("x")))
+        raise KeyError("mine")
+
+    with open_pool(models, ledger=tmp_path, device="cpu") as pool:
+        with pytest.raises(KeyError, match="mine"):
+            pool.run([story(0), bad, story(1)])
+        assert len(pool.run([story(0)])) == 1  # the pool is still usable
+
+        async def unknown(ask):
+            await ask(("aa", request("x")))
+
+        with pytest.raises(UserError, match="Did you mean 'a'"):
+            pool.run([unknown])
+
+
+def test_usage_by_model_and_purpose(models, tmp_path):
+    with open_pool(models, ledger=tmp_path / "l", device="cpu") as pool:
+        pool.run([story(i) for i in range(3)])
+        pool.write_usage(tmp_path / "usage.json")
+        usage = json.loads((tmp_path / "usage.json").read_text())
+    assert usage["by_model"]["a"]["test/x"]["asked"] >= 3
+    assert usage["by_model"]["b"][""]["scored_tokens"] > 0
+    assert usage["total"]["computed"] == usage["total"]["asked"]
+
+
+def test_identical_weights_are_shared(model_dir, tmp_path):
+    twins = [Model(name="a", path=str(model_dir)), Model(name="b", path=str(model_dir))]
+    with open_pool(twins, ledger=tmp_path, device="cpu") as pool:
+        assert pool.models["a"] is pool.models["b"]
+        assert pool.names == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([], "no models"),
+        ([Model(name="a", path="x/y"), Model(name="a", path="x/z")], "name of its own"),
+        ([Model(name="a")], "needs path="),
+        ([Model(name="a", path="/nowhere/at/all")], "does not exist"),
+        ([Model(name="a", url="http://127.0.0.1:9/v1")], "revision is required"),
+        ([Model(name="a", url="localhost:8000", revision="r")], "should look like"),
+        ([Model(name="a", url="http://127.0.0.1:9/v1", revision="r")], "no server answers at http://127.0.0.1:9/v1"),
+    ],
+)
+def test_wrong_pools_are_refused_before_any_work(members, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        open_pool(members, ledger=tmp_path / "l", device="cpu")
