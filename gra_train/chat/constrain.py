@@ -62,18 +62,12 @@ class Compiler:
 
         ends = list(end_ids) or None
         info = xgrammar.TokenizerInfo.from_huggingface(tokenizer, vocab_size=vocabulary, stop_token_ids=ends)
-        backend = getattr(tokenizer, "backend_tokenizer", None)
-        if (
-            info.vocab_type == xgrammar.VocabType.RAW
-            and "Metaspace" in type(getattr(backend, "decoder", None)).__name__
-        ):
-            # taken literally by xgrammar when there are no byte tokens: tell it what the marker stands for
-            tokens = [
-                t.replace("\u2581", " ")
-                for t in tokenizer.convert_ids_to_tokens(range(min(vocabulary, len(tokenizer))))
-            ]
-            tokens += [""] * (vocabulary - len(tokens))
-            info = xgrammar.TokenizerInfo(tokens, vocab_size=vocabulary, stop_token_ids=ends, add_prefix_space=True)
+        decoder = getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None)
+        if info.vocab_type == xgrammar.VocabType.RAW and type(decoder).__name__ == "Metaspace":
+            # xgrammar takes such pieces literally where there are no byte tokens: write the space for its marker
+            pieces = tokenizer.convert_ids_to_tokens(range(min(vocabulary, len(tokenizer))))
+            pieces = [piece.replace("\u2581", " ") for piece in pieces] + [""] * (vocabulary - len(tokenizer))
+            info = xgrammar.TokenizerInfo(pieces, vocab_size=vocabulary, stop_token_ids=ends, add_prefix_space=True)
         self._compiler = xgrammar.GrammarCompiler(info, max_threads=1)
         self._prefixed = info.add_prefix_space
 

@@ -121,9 +121,9 @@ class Decoder:
             # for bytes of a rare character) show it; only then is the whole text decoded.
             tail = self._text(row.tokens[-(max(map(len, stop)) + 8) :])
             if any(s in tail for s in stop):
-                text = _cut(self._text(row.tokens), stop)
-                if text is not None:
-                    return text, "stop"
+                cut = _cut(self._text(row.tokens), stop)
+                if cut is not None:
+                    return cut, "stop"
         if complete:
             return self._text(row.tokens), "stop"
         return (self._text(row.tokens), "length") if len(row.tokens) >= row.limit else None

@@ -46,8 +46,8 @@ class HttpModel:
             raise UserError(f"model {model.name!r}: url={model.url!r} should look like http://localhost:8000/v1")
         if not model.revision:
             raise UserError(
-                f"model {model.name!r}: revision is required behind a server (a Hub revision, or a label of your own that "
-                "you change when the weights change): a served name alone does not say which weights answered."
+                f"model {model.name!r}: revision is required behind a server (a Hub revision, or a label of your "
+                "own that changes with the weights): a served name alone does not say which weights answered."
             )
         self._key = os.environ.get(model.api_key_env, "") if model.api_key_env else ""
         if model.api_key_env and not self._key:
@@ -64,10 +64,11 @@ class HttpModel:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """For likelihoods the prompt is rendered and tokenised on our side: `path` names the folder of the tokenizer."""
+        """For likelihoods, whose prompts are rendered and tokenised on our side: `path` names its folder."""
         if not self.settings.path:
             raise UserError(
-                f"model {self.name!r}: likelihoods over HTTP need its tokenizer; set path= to its folder or Hub name beside url="
+                f"model {self.name!r}: likelihoods over HTTP need the tokenizer; beside url= set path= to its folder "
+                "or Hub name"
             )
         return load_tokenizer(self.settings)
 
@@ -83,7 +84,7 @@ class HttpModel:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             await self.close()
             raise UserError(
-                f"model {self.name!r}: no server answers at {self.url} ({self._cause(error)}); start it, or correct url="
+                f"model {self.name!r}: no server answers at {self.url} ({self._cause(error)}); start it or correct url="
             ) from None
         if status in (401, 403):
             await self.close()
@@ -143,8 +144,8 @@ class HttpModel:
         values = _prompt_logprobs(data, ids)
         if values is None:
             raise ModelError(
-                f"{self._where('completions')}: the server returns no log-probabilities of the prompt (it knows neither "
-                "prompt_logprobs nor echo); score with a model in process, or with vLLM."
+                f"{self._where('completions')}: the server returns no log-probabilities of the prompt (neither by "
+                "prompt_logprobs nor by echo); score with a model in process, or with vLLM."
             )
         texts = self.tokenizer.batch_decode([[t] for t in continuation_ids]) if self.settings.path else []
         return TokenLogProbs(tuple(values[len(prompt_ids) : len(ids)]), tuple(texts))
@@ -191,11 +192,16 @@ class HttpModel:
                 await asyncio.sleep(wait)
         raise ModelError(f"{self._where(verb)}: gave up after {self.settings.retries + 1} tries; last: {cause}")
 
+    def _warn(self, text: str) -> None:
+        if not self._warned:
+            log.warning("model %r: %s", self.name, text)
+        self._warned = True
+
     def _where(self, verb: str) -> str:
         return f"model {self.name!r} at {self.url}/{verb}"
 
     def _cause(self, error: BaseException) -> str:
-        """Short words for an error. aiohttp's errors carry the request's headers in their repr: str only, and scrubbed."""
+        """Short words for an error: its str, never its repr, where aiohttp keeps the request's headers."""
         if isinstance(error, TimeoutError):
             return f"no answer within {self.settings.timeout_s:g} s"
         return self._scrub(f"{type(error).__name__}: {error}"[:300])

@@ -92,7 +92,7 @@ class LocalModel:
         return [Prepared(*row) for row in zip(requests, prompts, continuations, strict=True)]
 
     def plan(self, prepared: Sequence[Prepared]) -> list[list[int]]:
-        """Batches of indices: by kind, then by length, each within the token budget; a batch planned again is itself."""
+        """Batches of indices: by kind, then by length, within the token budget. A batch planned again is itself."""
         order = sorted(range(len(prepared)), key=lambda i: (*prepared[i].shape, i))
         batches: list[list[int]] = []
         for i in order:  # ascending, so the newcomer is the longest of its batch
