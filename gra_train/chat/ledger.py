@@ -126,7 +126,7 @@ class Ledger:
             except OSError as error:
                 self._cut_back()
                 raise UserError(
-                    f"ledger {str(self._folder)!r}: {error.strerror}. What was recorded is safe; make room and run again."
+                    f"ledger {str(self._folder)!r}: {error.strerror}. All records are safe; make room and run again."
                 ) from None
             assert self._own is not None
             self._index[key] = self._own << _OFFSET_BITS | self._end

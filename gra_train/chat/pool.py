@@ -66,7 +66,8 @@ class OpenPool:
         except BaseException:
             self.close()
             raise
-        self.models = {m.name: {**self._local, **self._remote}[m.name] for m in models}
+        members: dict[str, LocalModel | HttpModel] = {**self._local, **self._remote}
+        self.models = {m.name: members[m.name] for m in models}
 
     @property
     def names(self) -> list[str]:
@@ -176,6 +177,7 @@ class OpenPool:
             if key not in self._in_flight:
                 self._in_flight[key] = asyncio.ensure_future(self._record(model, key, request))
             record = await asyncio.shield(self._in_flight[key])
+        assert record is not None
         answer = decode(record)
         self._usage.add(name, request.purpose, answer, from_ledger=known)
         return answer

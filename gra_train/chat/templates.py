@@ -25,14 +25,14 @@ def load_tokenizer(model: Model) -> Any:
         raise UserError(f"model {model.name!r}: no usable tokenizer in {model.path!r} ({error})") from None
     if not tokenizer.chat_template:
         raise UserError(
-            f"model {model.name!r}: the tokenizer of {model.path!r} has no chat template; add chat_template.jinja to the "
-            "folder (its instruct variant usually has one)."
+            f"model {model.name!r}: the tokenizer of {model.path!r} has no chat template; add chat_template.jinja to "
+            "the folder (its instruct variant usually has one)."
         )
     return tokenizer
 
 
 def merge_system(messages: Sequence[Message]) -> list[Message]:
-    """The same conversation with its system texts put in front of the first user turn, for templates that refuse them."""
+    """The conversation with its system texts in front of the first user turn, for templates that refuse them."""
     system = "\n\n".join(m["content"] for m in messages if m["role"] == "system")
     rest = [dict(m) for m in messages if m["role"] != "system"]
     if not system:

@@ -1,4 +1,4 @@
-"""The in-process model: decoding, seeds, stops, constraints and likelihoods, against plain forwards of the same model."""
+"""The in-process model: decoding, seeds, stops, constraints, likelihoods, against forwards of the same model."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_other_architectures_with_learned_positions(tmp_path):
             initializer_range=0.3,
             eos_token_id=0,
             bos_token_id=0,
-        )  # fmt: skip
+        )
     ).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     gpt = LocalModel(Model(name="gpt", path=str(tmp_path)), device="cpu")
