@@ -1,0 +1,83 @@
+"""The dataset stage: an arm's training set, from the seeds, an earlier result or a file, with its statistics."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from gra_train.data.load import load
+from gra_train.errors import UserError
+from gra_train.records import Sample, read_samples, write_samples
+from gra_train.stages import DatasetStage
+from gra_train.synthesis.checker import Checker, checker
+
+log = logging.getLogger(__name__)
+
+
+def dataset(config: DatasetStage, inputs: Mapping[str, Path], out: Path) -> None:
+    """Seeds (if given), then the source's rows -> data.jsonl, statistics.json.
+
+    Of the source, rows that repeat a seed's instruction are left out, and with a checker those that equal a validation
+    or test problem; then `rows` of it are drawn at random by the seed (all, in their order, if there are no more).
+    Raises UserError where nothing is left to train on.
+    """
+    seeds = read_samples(inputs["seeds"]) if "seeds" in inputs else []
+    check = checker(config.checker)
+    source, removed = _fresh(_source(config, inputs, spare=len(seeds)), seeds, check)
+    if config.rows is not None and len(source) < config.rows:
+        log.warning("%d rows were asked for and %d are there", config.rows, len(source))
+    source = _some(source, config.rows, config.seed)
+    if not seeds and not source:
+        raise UserError("this arm has no rows: its source is empty or held out, and it takes no seeds.")
+    write_samples(out, [*seeds, *source])
+    statistics = {
+        "rows": len(seeds) + len(source),
+        "asked_for": config.rows,
+        "seeds": _describe(seeds, check),
+        "source": _describe(source, check),
+        "removed": removed,
+    }
+    path = out / "statistics.json"
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(orjson.dumps(statistics, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    temporary.replace(path)
+
+
+def _source(config: DatasetStage, inputs: Mapping[str, Path], *, spare: int) -> list[Sample]:
+    if "source" in inputs:
+        return read_samples(inputs["source"])
+    if not config.source.path:
+        return []
+    return load(config.source, seed=config.seed, rows=config.rows and config.rows + spare)
+
+
+def _fresh(source: Sequence[Sample], seeds: Sequence[Sample], check: Checker | None) -> tuple[list[Sample], dict[str, int]]:
+    """(rows that are neither a seed nor held out, how many were removed as what)."""
+    known = {s.instruction for s in seeds}
+    new = [s for s in source if s.instruction not in known]
+    clean = [s for s in new if check is None or not check.held_out(s.instruction)]
+    return clean, {"seeds": len(source) - len(new), "held_out": len(new) - len(clean)}
+
+
+def _some(rows: Sequence[Sample], count: int | None, seed: int) -> list[Sample]:
+    """`count` of the rows at random, in their order."""
+    if count is None or len(rows) <= count:
+        return list(rows)
+    chosen = random.Random(f"dataset {seed}").sample(range(len(rows)), count)
+    return [rows[i] for i in sorted(chosen)]
+
+
+def _describe(rows: Sequence[Sample], check: Checker | None) -> dict[str, Any]:
+    """rows, domains and, with a checker, how many rows are correct."""
+    domains = Counter(row.domain or "(none)" for row in rows)
+    described: dict[str, Any] = {"rows": len(rows), "domains": dict(sorted(domains.items()))}
+    if check is not None:
+        correct = sum(check.correct(row.instruction, row.response) for row in rows)
+        described |= {"correct": correct, "correct_share": round(correct / len(rows), 6) if rows else None}
+    return described

@@ -1,0 +1,119 @@
+"""Field mappings of known data set formats: from a row's columns to a Sample's fields."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gra_train.errors import UserError, nearest
+
+Mapper = Callable[[dict[str, Any]], dict[str, Any]]
+FIELDS = ("instruction", "response", "input", "domain", "keywords", "summary", "id")
+
+
+class BadRow(ValueError):
+    """A row that does not fit its format; the message says why."""
+
+
+def detect(row: Mapping[str, Any]) -> str:
+    """The format of a row by its columns. Raises BadRow where none fits."""
+    columns = set(row)
+    for name, needed in (
+        ("own", {"instruction", "response"}), ("alpaca", {"instruction", "output"}), ("self_instruct", {"instruction", "instances"}),
+        ("gsm8k", {"question", "answer"}),
+    ):  # fmt: skip
+        if needed <= columns:
+            return name
+    if columns & {"messages", "conversations"}:
+        return "chat"
+    if columns & {"instruction"}:
+        return "own"
+    raise BadRow(
+        f"no known format has the columns {', '.join(sorted(columns)) or '(none)'}; "
+        "expected instruction + response, instruction + output (alpaca), question + answer (gsm8k), instruction + instances "
+        "(self_instruct), messages or conversations (chat), or set format=fields and fields.instruction=COLUMN, fields.response=COLUMN"
+    )
+
+
+def mapper(name: str, fields: Mapping[str, str]) -> Mapper:
+    """The mapping of a format. Raises UserError for wrong `fields` of format=fields."""
+    if name != "fields":
+        return _MAPPERS[name]
+    for key in fields:
+        if key not in FIELDS:
+            raise UserError(f"fields.{key}: no such field.{nearest(key, FIELDS)} Known: {', '.join(FIELDS)}.")
+    if "instruction" not in fields:
+        raise UserError("format=fields needs fields.instruction=COLUMN (and fields.response=COLUMN).")
+
+    def mapped(row: dict[str, Any]) -> dict[str, Any]:
+        missing = [column for column in fields.values() if column not in row]
+        if missing:
+            raise BadRow(f"no column {missing[0]!r}; there are: {', '.join(row) or '(none)'}")
+        values = {field: row[column] for field, column in fields.items()}
+        values["instruction"] = _joined(values["instruction"], values.pop("input", ""))
+        return values
+
+    return mapped
+
+
+def _need(row: Mapping[str, Any], *columns: str) -> None:
+    for column in columns:
+        if column not in row:
+            raise BadRow(f"no column {column!r}; there are: {', '.join(row) or '(none)'}")
+
+
+def _joined(instruction: Any, context: Any) -> Any:
+    """An instruction with its input below it, as Alpaca's and Self-Instruct's are shown."""
+    return f"{instruction}\n\n{context}" if isinstance(context, str) and context.strip() else instruction
+
+
+def _own(row: dict[str, Any]) -> dict[str, Any]:
+    _need(row, "instruction")
+    return {key: row[key] for key in (*FIELDS, "source") if key in row and key != "input"}
+
+
+def _alpaca(row: dict[str, Any]) -> dict[str, Any]:
+    _need(row, "instruction", "output")
+    return {"instruction": _joined(row["instruction"], row.get("input", "")), "response": row["output"]}
+
+
+def _gsm8k(row: dict[str, Any]) -> dict[str, Any]:
+    """Without the calculator marks (<<48/2=24>>), which are no part of an answer for a reader."""
+    _need(row, "question", "answer")
+    answer = row["answer"]
+    return {"instruction": row["question"],
+            "response": re.sub(r"<<[^<>]*>>", "", answer) if isinstance(answer, str) else answer}  # fmt: skip
+
+
+def _self_instruct(row: dict[str, Any]) -> dict[str, Any]:
+    """The first instance of a task."""
+    _need(row, "instruction", "instances")
+    instances = row["instances"]
+    if not isinstance(instances, list) or not instances or not isinstance(instances[0], dict):
+        raise BadRow("its instances are not a list of objects with input and output")
+    first = instances[0]
+    return {"instruction": _joined(row["instruction"], first.get("input", "")), "response": first.get("output"), "id": row.get("id")}
+
+
+_USER, _ASSISTANT = ("user", "human", "prompter"), ("assistant", "gpt", "chatgpt", "bot", "model")
+
+
+def _chat(row: dict[str, Any]) -> dict[str, Any]:
+    """The first question and its answer of a conversation (role/content, or ShareGPT's from/value)."""
+    turns = row.get("messages", row.get("conversations"))
+    if turns is None:
+        raise BadRow(f"no column 'messages' or 'conversations'; there are: {', '.join(row) or '(none)'}")
+    if not isinstance(turns, list) or not all(isinstance(t, dict) for t in turns):
+        raise BadRow("its messages are not a list of turns")
+    told = [(str(t.get("role", t.get("from"))).lower(), t.get("content", t.get("value"))) for t in turns]
+    question = next((i for i, (role, _) in enumerate(told) if role in _USER), None)
+    if question is None:
+        raise BadRow(f"its conversation has no turn of a user; roles: {', '.join(role for role, _ in told) or '(none)'}")
+    answer = next((text for role, text in told[question + 1 :] if role in _ASSISTANT), "")
+    return {"instruction": told[question][1], "response": answer, "id": row.get("id")}
+
+
+_MAPPERS: dict[str, Mapper] = {
+    "own": _own, "alpaca": _alpaca, "gsm8k": _gsm8k, "self_instruct": _self_instruct, "chat": _chat,
+}  # fmt: skip

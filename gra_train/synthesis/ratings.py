@@ -1,0 +1,174 @@
+"""Reading reviews: the three binary flags of an instruction and the six scores of a response, tolerantly (see parsing)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from gra_train.records import CRITERIA, FLAGS
+from gra_train.synthesis.parsing import Parsed, ParseError, as_json, between, plain, refuse, without_thinking
+
+LOWEST, HIGHEST = 1, 10
+_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_NUMBER = rf"[-−]?\d+(?:[.,]\d+)?(?![\d%])|\b(?:{'|'.join(_WORDS)})\b"
+_TRUE = {"1", "yes", "true", "pass", "passes", "passed", "ok", "✓", "✔", "✅", "met", "holds", "y"}
+_FALSE = {"0", "no", "false", "fail", "fails", "failed", "not met", "✗", "✘", "❌", "n", "unclear"}
+_FLAG_NAMES = ("reasonable(?:ness)?", "complete(?:ness)?", "clarity|clear(?:ness)?")
+_CRITERION_NAMES = ("correctness", "clarity", "completeness", "relevance", "coherence", "ethicality|ethics|ethical")
+
+
+def _sections(text: str, names: Sequence[str]) -> list[list[str]]:
+    """For each name, the texts that follow its mentions *as a label*, each up to the next label.
+
+    A label stands at the start of a line, cell or list item, or after a comma, and is followed by a colon, dash, bracket, bar or number.
+    """
+    label = re.compile(
+        r"(?:^|[\n|,;{(\[]|\d[.)])[\s*_\"'>#•|+-]*(?:\d+[.)]\s*)?[\s*_\"']*(" + "|".join(f"(?:{n})" for n in names)
+        + rf")\b[\s*_\"']*(?:score|rating)?[\s*_\"']*(?=[:=|(\[–—-]|{_NUMBER}|(?:is|gets)\b)",
+        re.IGNORECASE)  # fmt: skip
+    marks = list(label.finditer(text))
+    found: list[list[str]] = [[] for _ in names]
+    for mark, after in zip(marks, [*marks[1:], None], strict=True):
+        section = text[mark.end(): after.start() if after else len(text)]
+        position = next(i for i, n in enumerate(names) if re.fullmatch(n, mark[1], re.IGNORECASE))
+        found[position].append(section)
+    return found
+
+
+def _integer(word: str) -> int:
+    word = word.strip().lower().replace("−", "-").replace(",", ".")
+    if word in _WORDS:
+        return _WORDS.index(word)
+    value = float(word)
+    if value != int(value):
+        raise ParseError("a score that is not an integer")
+    return int(value)
+
+
+def _score(section: str) -> int:
+    """The number that a label's section gives: directly after it, or the one marked `n/10`, or the only one."""
+    scale = re.search(rf"({_NUMBER})[*_\s]*(?:/|out of|of)[*_\s]*({_NUMBER})", section, re.IGNORECASE)
+    direct = re.match(rf"[\s:=|*_\"'(\[–—]*-?(?:score|rating|is|gets)?[\s:=|*_\"'(\[–—]*({_NUMBER})", section, re.IGNORECASE)
+    numbers = re.findall(_NUMBER, section, re.IGNORECASE)
+    if scale and (direct is None or direct.start(1) == scale.start(1)):
+        if _integer(scale[2]) != HIGHEST:
+            raise ParseError("a scale other than ten")
+        return _integer(scale[1])
+    if direct:
+        return _integer(direct[1])
+    if len(numbers) == 1:
+        return _integer(numbers[0])
+    raise ParseError("a criterion without a score" if not numbers else "several numbers for one criterion")
+
+
+def _from_mapping(value: Any, names: Sequence[str]) -> list[Any] | None:
+    """The values of `names` in a JSON object, which may hold them one level down ({"scores": {...}, "review": ...})."""
+    if not isinstance(value, dict):
+        return None
+    keys = {str(k).strip().lower(): v for k, v in value.items()}
+    found = [next((v for k, v in keys.items() if re.fullmatch(n, k)), None) for n in names]
+    if any(v is not None for v in found):
+        return [v.get("score", v.get("value")) if isinstance(v, dict) else v for v in found]
+    inner = next((v for k, v in keys.items() if k in ("scores", "score", "ratings", "flags")), None)
+    return inner if isinstance(inner, list) else _from_mapping(inner, names)
+
+
+def _scores(content: str, *, bare: bool) -> tuple[int, ...]:
+    """Six scores. bare: the text is not known to hold nothing but scores, so a list of numbers must stand alone."""
+    value = as_json(content)
+    listed = value if isinstance(value, list) else _from_mapping(value, _CRITERION_NAMES)
+    if listed is not None and all(isinstance(v, int | float | str) or v is None for v in listed):
+        if None in listed or len(listed) != len(CRITERIA):
+            raise ParseError(f"{sum(v is not None for v in listed)} scores, not six")
+        return tuple(_score(str(v)) for v in listed)
+    sections = _sections(content, _CRITERION_NAMES)
+    if any(sections):
+        if missing := sum(not s for s in sections):
+            raise ParseError(f"{len(CRITERIA) - missing} scores, not six")
+        read = [{_score(text) for text in texts} for texts in sections]
+        if any(len(values) > 1 for values in read):
+            raise ParseError("two scores for one criterion")
+        return tuple(values.pop() for values in read)
+    line = rf"[\[(]?\s*(?:(?:{_NUMBER})(?:\s*/\s*10)?[\s,;|]*)+[\])]?\.?"
+    lines = [part for part in content.splitlines() if re.fullmatch(line, plain(part), re.IGNORECASE)] if bare else [content]
+    if bare and len(lines) != 1:
+        raise ParseError("no scores")
+    numbers = re.findall(_NUMBER, re.sub(r"/\s*10\b", "", lines[0]), re.IGNORECASE)
+    if len(numbers) != len(CRITERIA):
+        raise ParseError(f"{len(numbers)} scores, not six" if numbers else "no scores")
+    return tuple(_integer(number) for number in numbers)
+
+
+def _review_text(text: str) -> str | None:
+    found = between(text, "review")
+    if found is not None:
+        return found.value
+    value = as_json(text) if "{" in text else None
+    if isinstance(value, dict):
+        given = next((v for k, v in value.items() if str(k).lower() in ("review", "comment", "reason", "explanation", "feedback")), None)
+        if isinstance(given, str):
+            return given
+    match = re.search(r"(?:^|\n)[\s*_#]*(?:short |brief |overall )?(?:review|comments?|feedback|justification|reasons?)[\s*_]*[:：]\s*(.+)", text,
+                      re.IGNORECASE | re.DOTALL)  # fmt: skip
+    return match[1] if match else None
+
+
+def scored(text: str) -> Parsed[tuple[tuple[int, ...], str]]:
+    """Six integers from 1 to 10 in the order of CRITERIA, and a short text (prompts 8 and 9). The text may be missing."""
+    text = without_thinking(text)
+    found = between(text, "scores")
+    review = _review_text(text)
+    if found is None:
+        refuse(text)
+        body = re.sub(r"<\s*(analysis|review)\s*>.*?(?:<\s*/\s*\1\s*>|$)", "", text, flags=re.DOTALL | re.IGNORECASE)
+        values = _scores(body, bare=True)
+    else:
+        values = _scores(found.value, bare=False)
+    if any(not LOWEST <= value <= HIGHEST for value in values):
+        raise ParseError("a score outside 1 to 10")
+    asked = "\n".join(f"{name}: {value}" for name, value in zip(CRITERIA, values, strict=True))
+    strict = found is not None and not found.repaired and found.value == asked and between(text, "review") is not None
+    return Parsed((values, " ".join(plain(review or "").split())), not strict)
+
+
+def _flag(section: str) -> int:
+    match = re.match(r"[\s:=|*_\"'(\[–—-]*(\d+(?:[./]\d+)?|not met|[a-z]+|[✓✔✅✗✘❌])", section, re.IGNORECASE)
+    word = match[1].lower().removesuffix("/1").removesuffix(".0") if match else ""
+    if word in _TRUE or word in _FALSE:
+        return int(word in _TRUE)
+    raise ParseError("a flag that is neither 0 nor 1" if word else "a criterion without a flag")
+
+
+def _flags(content: str, *, bare: bool) -> tuple[int, ...]:
+    value = as_json(content)
+    listed = value if isinstance(value, list) else _from_mapping(value, _FLAG_NAMES)
+    if listed is None:
+        sections = _sections(content, _FLAG_NAMES)
+        if any(sections):
+            if missing := sum(not s for s in sections):
+                raise ParseError(f"{len(FLAGS) - missing} flags, not three")
+            read = [{_flag(text) for text in texts} for texts in sections]
+            if any(len(values) > 1 for values in read):
+                raise ParseError("two flags for one criterion")
+            return tuple(values.pop() for values in read)
+        if bare:
+            lists = re.findall(r"\[[^\[\]]*\]", content) or re.findall(r"(?m)^\W*((?:\w+[\s,;/]+)*\w+)\W*$", content)
+            if len({" ".join(part.split()) for part in lists}) > 1:
+                raise ParseError("several lists of flags")
+            content = lists[0] if lists else ""
+        listed = [part for part in re.split(r"[\s,;/|]+", plain(content).strip("[]() .")) if part]
+    if None in listed or len(listed) != len(FLAGS):
+        count = sum(v is not None for v in listed)
+        raise ParseError(f"{count} flags, not three" if count else "no flags")
+    return tuple(_flag(str(int(v) if isinstance(v, bool) else v).strip()) for v in listed)
+
+
+def flags(text: str) -> Parsed[tuple[int, ...]]:
+    """Three flags, 0 or 1, in the order of FLAGS (prompt 6)."""
+    text = without_thinking(text)
+    found = between(text, "flags")
+    if found is None:
+        refuse(text)
+    values = _flags(found.value if found else text, bare=found is None)
+    return Parsed(values, found is None or found.repaired or found.value != str(list(values)))

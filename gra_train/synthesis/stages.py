@@ -1,0 +1,184 @@
+"""The synthesis stages: seeds (annotate D(0)), synthesize (the GRA loop, or without review), distill (answers by one model).
+
+Baselines are the same functions under other settings: *unreviewed* is `synthesis.review.mode=none`; *solo* is that with
+a pool of one large model and `synthesis.roles=single`. Interrupted stages start again: every completed call is in the
+ledger, so nothing is asked twice, and results are the same to the byte.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from gra_train import progress
+from gra_train.data.load import load
+from gra_train.errors import UserError
+from gra_train.records import Sample, read_samples, write_samples
+from gra_train.schema import Model
+from gra_train.stages import DistillStage, SeedsStage, SynthesizeStage
+from gra_train.synthesis import funnel
+from gra_train.synthesis.annotate import annotate
+from gra_train.synthesis.calls import Attempt, Call, ask_all
+from gra_train.synthesis.candidate import CandidateTable
+from gra_train.synthesis.checker import checker
+from gra_train.synthesis.draw import Corpus, check_names, check_pool, number
+from gra_train.synthesis.embed import encoder
+from gra_train.synthesis.prompts import family
+from gra_train.synthesis.rounds import Loop, Round, run_rounds
+
+if TYPE_CHECKING:
+    from gra_train.chat.pool import OpenPool
+
+log = logging.getLogger(__name__)
+
+
+def seeds(config: SeedsStage, inputs: Mapping[str, Path], out: Path) -> None:
+    """Annotate the seed set -> data.jsonl (every seed, with what could be annotated), annotation.json, usage.json."""
+    names = [m.name for m in config.pool.models]
+    check_names(names, pool=config.pool.name)
+    rows = load(config.seeds, seed=config.seed)
+    tell = partial(annotate, seed=config.seed, models=names, family=family(config.synthesis.prompts), synthesis=config.synthesis)
+    with (
+        _pool(config.pool.models, config.ledger, config.pool.batch_tokens, out) as models,
+        progress.task("annotating seeds", total=len(rows), unit="seeds") as bar,
+    ):
+        stories = [partial(tell, sample=row, place=i) for i, row in enumerate(rows)]
+        annotated = models.run(stories, block=config.synthesis.block, on_done=bar.advance)
+    samples = [sample for sample, _ in annotated]
+    Corpus.of(samples)  # raises where nothing could be annotated, before a synthesis begins
+    write_samples(out, samples)
+    _write_json(out / "annotation.json", _annotation(samples, [a for _, trace in annotated for a in trace]))
+
+
+def synthesize(config: SynthesizeStage, inputs: Mapping[str, Path], out: Path) -> None:
+    """The GRA loop over inputs["seeds"] -> data.jsonl (kept rows, by round and index), candidates.parquet, funnel.json, usage.json.
+
+    Raises UserError, before any work is spent, for a pool that is too small for its roles.
+    """
+    synthesis, names = config.synthesis, [m.name for m in config.pool.models]
+    check_pool(names, synthesis, pool=config.pool.name)
+    annotated = read_samples(inputs["seeds"])
+    Corpus.of(annotated)
+    encode, check = encoder(synthesis.dedup.encoder), checker(synthesis.checker)
+    counts: funnel.Counts = funnel.Counts()
+    finished: list[dict[str, Any]] = []
+    with (
+        _pool(config.pool.models, config.ledger, config.pool.batch_tokens, out) as models,
+        CandidateTable(out / "candidates.parquet") as table,
+        progress.task("candidates", total=None, unit="candidates") as bar,
+    ):
+        loop = Loop(config.seed, synthesis, names, family(synthesis.prompts), models.run, encode, check)
+
+        def on_round(done: Round) -> None:
+            table.append(done.candidates)
+            counts.update(funnel.count(done.candidates, T_mean=synthesis.T_mean))
+            finished.append({"round": done.number, "candidates": len(done.candidates), "waves": done.waves,
+                             "share": done.share, "kept": len(done.kept), "ended_by": done.ended_by})  # fmt: skip
+
+        def on_wave(round: int, candidates: int, kept: int) -> None:
+            bar.note = f"round {round + 1} of {synthesis.rounds}, {kept} of {synthesis.target} rows"
+            _log_metrics(out, {"synthesis/round": round, "synthesis/round_candidates": candidates, "synthesis/kept": kept})
+
+        kept = run_rounds(loop, annotated, on_round=on_round, on_wave=on_wave, on_done=bar.advance)
+    scoring = "none" if synthesis.review.mode == "none" else synthesis.review.scoring
+    write_samples(out, kept)
+    _write_json(out / "funnel.json", funnel.render(
+        counts, models=names, rounds=finished, scoring=scoring, checked=check is not None))  # fmt: skip
+    if len(kept) < synthesis.target:
+        log.warning("%d of %d rows were kept; funnel.json says what became of the other candidates", len(kept), synthesis.target)
+
+
+def distill(config: DistillStage, inputs: Mapping[str, Path], out: Path) -> None:
+    """One model answers given instructions, or the seeds' own -> data.jsonl, distill.json, usage.json.
+
+    Instructions that a seed already has are left out (unless they *are* the seeds'); so are answers that cannot be read.
+    """
+    own = read_samples(inputs["seeds"])
+    questions = own
+    if config.instructions.path:
+        known = {s.instruction for s in own}
+        given = load(config.instructions, seed=config.seed, rows=config.rows + len(own), need_response=False)
+        questions = [q for q in given if q.instruction not in known]
+    questions = questions[: config.rows]
+    if not questions:
+        raise UserError(f"instructions.path={config.instructions.path!r}: every instruction is already a seed; nothing is left to answer.")
+    prompts = family(config.synthesis.prompts)
+
+    async def answer(ask: Any, question: Sample) -> tuple[str | None, list[Attempt]]:
+        trace: list[Attempt] = []
+        call = Call("teacher", config.model.name, prompts.response(question.instruction), partial(number, config.seed, question.id))
+        (text,) = await ask_all(ask, [call], synthesis=config.synthesis, trace=trace)
+        return text, trace
+
+    with (
+        _pool([config.model], config.ledger, config.batch_tokens, out) as models,
+        progress.task("answers", total=len(questions), unit="answers") as bar,
+    ):
+        stories = [partial(answer, question=q) for q in questions]
+        answers = models.run(stories, block=config.synthesis.block, on_done=bar.advance)
+    rows = [
+        replace(question, response=text, source=config.model.name)
+        for question, (text, _) in zip(questions, answers, strict=True)
+        if text is not None
+    ]
+    if len(rows) < len(questions):
+        log.warning("%d of %d answers could not be read and are left out", len(questions) - len(rows), len(questions))
+    write_samples(out, rows)
+    counts = {"asked": len(questions), "rows": len(rows), **_outcomes([a for _, trace in answers for a in trace])}
+    _write_json(out / "distill.json", counts)
+
+
+@contextmanager
+def _pool(models: Sequence[Model], ledger: str, batch_tokens: int, out: Path) -> Iterator[OpenPool]:
+    """The open pool; on a clean exit writes usage.json: what the data cost in calls and tokens, whenever it was paid."""
+    from gra_train.chat.pool import open_pool
+
+    with open_pool(models, ledger=Path(ledger) if ledger else out.parent / "ledger", batch_tokens=batch_tokens) as pool:
+        yield pool
+        usage = pool.usage()
+        _write_json(out / "usage.json", _without(usage, {"from_ledger", "computed"}))
+        pool.write_usage(out.parent / "usage.json")  # with what this attempt computed anew: differs after a resume
+
+
+def _without(value: Any, names: set[str]) -> Any:
+    return {k: _without(v, names) for k, v in value.items() if k not in names} if isinstance(value, dict) else value
+
+
+def _outcomes(attempts: Sequence[Attempt]) -> dict[str, Any]:
+    reasons: dict[str, int] = {}
+    for attempt in attempts:
+        if attempt.failed:
+            reasons[f"{attempt.prompt}: {attempt.outcome}"] = reasons.get(f"{attempt.prompt}: {attempt.outcome}", 0) + 1
+    return {
+        "answers": len(attempts),
+        "unparseable": sum(a.failed for a in attempts),
+        "truncated": sum(a.truncated for a in attempts),
+        "reasons": dict(sorted(reasons.items())),
+    }
+
+
+def _annotation(samples: Sequence[Sample], attempts: Sequence[Attempt]) -> dict[str, Any]:
+    domains: dict[str, int] = {}
+    for sample in samples:
+        domains[sample.domain or "(none)"] = domains.get(sample.domain or "(none)", 0) + 1
+    missing = {name: sum(not getattr(s, name) for s in samples) for name in ("domain", "keywords", "summary")}
+    return {"seeds": len(samples), "domains": dict(sorted(domains.items())), "missing": missing, **_outcomes(attempts)}
+
+
+def _write_json(path: Path, value: Any) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    temporary.replace(path)
+
+
+def _log_metrics(out: Path, values: dict[str, float]) -> None:
+    from gra_train.runs import log_metrics
+
+    log_metrics(out, values)
