@@ -36,8 +36,8 @@ def ask(
 
     asked: questions with their `prompt`, the text of the user's turn; the chat template is put around it here.
     template: the YAML in tasks/ that says how an answer is read.
-    Returns rows with task, domain, question_id, prompt (as the model saw it), prompt_hash, answer, extracted (None:
-    unparseable), gold, correct, truncated (cut at the cap), unparseable, tokens (of the answer).
+    Returns rows with task, domain, question_id, instruction, prompt (as the model saw it), prompt_hash, answer,
+    extracted (None: unparseable), gold, correct, truncated (cut at the cap), unparseable, tokens (of the answer).
     Raises UserError for an unknown task and for a prompt that leaves no room for an answer.
     """
     with _tasks(asked, evaluation, template) as (manager, names):
@@ -176,13 +176,15 @@ def _row(
     prompt = sample["arguments"][0][0]
     answer, extracted = sample["resps"][0][0], sample["filtered_resps"][0]
     question_id = sample["doc"].get("question_id", str(sample["doc_id"]))
+    ours = asked.get((task, question_id), {})
     metric = next(m for m in ("exact_match", "acc", *sample["metrics"]) if m in sample["metrics"])
     tokens, truncated = written.get(prompt, (0, False))
     unparseable = isinstance(extracted, str) and (extracted == INVALID or not extracted.strip())
     return {
         "task": task,
-        "domain": asked[task, question_id]["domain"] if (task, question_id) in asked else "",
+        "domain": ours.get("domain", ""),
         "question_id": question_id,
+        "instruction": ours.get("instruction", ""),
         "prompt_hash": hashlib.sha256(prompt.encode()).hexdigest()[:16],
         "prompt": prompt,
         "answer": answer if isinstance(answer, str) else "",

@@ -16,8 +16,8 @@ from gra_train.runs import log_metrics, write_json
 from gra_train.stages import EvaluateStage
 
 AVERAGE = "average"
-COLUMNS = ("task", "domain", "question_id", "prompt_hash", "prompt", "answer", "extracted", "gold", "correct",
-           "truncated", "unparseable", "tokens")  # fmt: skip
+COLUMNS = ("task", "domain", "question_id", "instruction", "prompt_hash", "prompt", "answer", "extracted", "gold",
+           "correct", "truncated", "unparseable", "tokens")  # fmt: skip
 
 
 def evaluate(config: EvaluateStage, inputs: Mapping[str, Path], out: Path) -> None:

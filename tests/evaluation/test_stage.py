@@ -66,8 +66,9 @@ def test_our_scores_are_the_checkers_and_simple_evaluates(taught: Path, tmp_path
         assert row["correct"] == is_correct(by_id[row["task"], row["question_id"]], row["answer"])
     with harness._tasks(asked, EVALUATION, "mini") as (manager, names):
         theirs = lm_eval.simple_evaluate(
-            "hf", model_args={"pretrained": str(taught / "model"), "dtype": "float32"}, tasks=names,
-            task_manager=manager, batch_size=5, device="cpu", apply_chat_template=True, bootstrap_iters=0, gen_kwargs={"max_gen_toks": CAP},
+            "hf", model_args={"pretrained": str(taught / "model"), "dtype": "float32"}, tasks=names, batch_size=5,
+            task_manager=manager, device="cpu", apply_chat_template=True, gen_kwargs={"max_gen_toks": CAP},
+            bootstrap_iters=0,
         )  # fmt: skip
     for task in names:
         assert theirs["results"][task]["exact_match,answer"] == scores[task]["score"]

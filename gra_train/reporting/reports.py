@@ -1,0 +1,99 @@
+"""The further tables of a comparison: synthesis' funnel, its models, and COLLATE's statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gra_train.evaluation.statistics import share
+from gra_train.reporting.markup import MISSING, percent
+from gra_train.runs import read_json
+
+STEPS = {
+    "proposed": "proposed (= no review)",
+    "passed_instruction_review": "after the instruction review",
+    "reviewed": "response reviewed by all",
+    "accepted": "accepted (mu and sigma)",
+    "sent_to_adjudicator": "sent to the adjudicator",
+    "kept_by_adjudicator": "kept by the adjudicator",
+    "good": "accepted or adjudicated",
+    "kept": "kept (no duplicate, in the target)",
+}
+
+
+def gather(inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
+    """Reports {title, columns, rows (text), note} for the inputs that are there."""
+    found = []
+    if "synthesis" in inputs and (funnel := read_json(inputs["synthesis"] / "funnel.json")):
+        found += [_funnel(funnel), _models(funnel)]
+    arms: dict[str, dict[str, Any]] = {}
+    for name, folder in inputs.items():
+        if name.startswith("collate."):
+            arm, iteration = name.removeprefix("collate.").rsplit(".", 1)
+            if statistics := read_json(folder / "statistics.json"):
+                arms.setdefault(arm, {})[iteration] = statistics
+    return found + [_collate(arm, iterations) for arm, iterations in arms.items()]
+
+
+def correctness(counts: Mapping[str, Any], confidence: float = 0.95) -> dict[str, float] | None:
+    """{value, low, high} from counts (rows, correct, unknown); None without a checker or without known rows."""
+    if counts.get("correct") is None:
+        return None
+    known = counts["rows"] - (counts.get("unknown") or 0)
+    return dict(share(counts["correct"], known, confidence)._asdict()) if known > 0 else None
+
+
+def _funnel(funnel: Mapping[str, Any]) -> dict[str, Any]:
+    rows = [
+        [STEPS[step], str(counts["rows"]), percent(correctness(counts))]
+        for step, counts in funnel["steps"].items()
+        if step in STEPS
+    ]
+    said = [f"{name} {count}" for name, count in funnel["fates"].items() if count]
+    note = f"{funnel['candidates']} candidates: {', '.join(said)}."
+    for who, name in (("decision", "the whole decision"), ("adjudicator", "the adjudicator")):
+        if (votes := funnel.get(who)) and votes["votes"]:
+            precision, recall = percent(votes, key="precision"), percent(votes, key="recall")
+            note += f" Of {name} ({votes['votes']} cases): precision {precision}, recall {recall}."
+    return {"title": "Synthesis, step by step", "columns": ["step", "rows", "correct %"], "rows": rows, "note": note}
+
+
+def _models(funnel: Mapping[str, Any]) -> dict[str, Any]:
+    columns = ["model", "proposed", "became good %", "reviews", "mean score", "precision %", "recall %", "unparseable"]
+    rows = []
+    for name, model in funnel["models"].items():
+        generator, reviewer, answers = model["generator"], model["reviewer"], model["answers"]
+        mean = reviewer["mean_score"]
+        rows.append(
+            [name, str(generator["proposed"]), percent(generator, key="acceptance"), str(reviewer["responses"]),
+             MISSING if mean is None else f"{mean:.2f}", percent(reviewer, key="precision"),
+             percent(reviewer, key="recall"), f"{answers['unparseable']} of {answers['answers']}"]
+        )  # fmt: skip
+    note = (
+        "Precision: of the responses that a reviewer's mean let pass, the share that is right; recall: of the right "
+        "ones, the share that it let pass."
+    )
+    return {"title": "The pool's models in synthesis", "columns": columns, "rows": rows, "note": note}
+
+
+def _collate(arm: str, iterations: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    names = list(dict.fromkeys(key for one in iterations.values() for key in _flat(one)))
+    flat = {iteration: _flat(one) for iteration, one in iterations.items()}
+    rows = [[name, *(_number(flat[iteration].get(name)) for iteration in iterations)] for name in names]
+    columns = ["", *(f"iteration {iteration}" for iteration in iterations)]
+    return {"title": f"COLLATE on {arm}: rationales and their merit", "columns": columns, "rows": rows, "note": ""}
+
+
+def _flat(value: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        name = f"{path}{key}".replace("_", " ")
+        found |= _flat(inner, f"{name}: ") if isinstance(inner, Mapping) else {name: inner}
+    return found
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return MISSING
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

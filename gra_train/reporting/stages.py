@@ -1,0 +1,109 @@
+"""The comparison stage: everything an experiment found, in one table with its doubt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gra_train.evaluation.questions import contaminated
+from gra_train.evaluation.statistics import Answers
+from gra_train.records import read_samples
+from gra_train.reporting import reports
+from gra_train.reporting.markup import to_csv, to_markdown
+from gra_train.reporting.table import AVERAGE, differences, flags, notes
+from gra_train.runs import read_json, write_json
+from gra_train.stages import CompareStage
+
+
+def compare(config: CompareStage, inputs: Mapping[str, Path], out: Path) -> None:
+    """inputs: <label>.scores and <label>.data for every label; synthesis and collate.* for the further tables.
+
+    -> table.json, table.md, table.csv, and answers.parquet (label, task, question_id, correct) for the aggregation of
+    several experiments. A label without results keeps its row, with missing cells.
+    """
+    sheets = {label: _sheet(inputs.get(f"{label}.scores")) for label in config.labels}
+    baseline = sheets.get(config.baseline, {})
+    rows = []
+    for label in config.labels:
+        folder = inputs.get(f"{label}.scores")
+        scores = _scores(folder, sheets[label]) if folder else None
+        data = _data(inputs.get(f"{label}.data"), folder)
+        difference = None
+        if label != config.baseline:
+            difference = differences(sheets[label], baseline, resamples=config.resamples, confidence=config.confidence)
+        marks = flags(scores or {}, data["overlap"] if data else 0)
+        rows.append({"label": label, "data": data, "scores": scores, "difference": difference, "flags": marks})
+    tasks = list(dict.fromkeys(task for sheet in sheets.values() for task in sheet))
+    table: dict[str, Any] = {
+        "name": config.name,
+        "seed": config.seed,
+        "baseline": config.baseline,
+        "confidence": config.confidence,
+        "resamples": config.resamples,
+        "reviewers": config.reviewers,
+        "tasks": tasks,
+        "rows": rows,
+    }
+    table["notes"] = notes(table)
+    synthesis = inputs.get("synthesis")
+    table["funnel"] = (read_json(synthesis / "funnel.json") or {}).get("steps") if synthesis else None
+    table["reports"] = reports.gather(inputs)
+    write_json(out / "table.json", table)
+    (out / "table.md").write_text(to_markdown(table))
+    (out / "table.csv").write_text(to_csv(table))
+    _write_answers(out, sheets)
+
+
+def read_table(folder: Path) -> dict[str, Any]:
+    """table.json of a comparison's result folder."""
+    table: dict[str, Any] = json.loads((folder / "table.json").read_text())
+    return table
+
+
+def _sheet(folder: Path | None) -> Answers:
+    """task -> question_id -> correct."""
+    if folder is None:
+        return {}
+    import pyarrow.parquet as pq
+
+    sheet: dict[str, dict[str, bool]] = {}
+    for row in pq.read_table(folder / "questions.parquet", columns=["task", "question_id", "correct"]).to_pylist():
+        sheet.setdefault(row["task"], {})[row["question_id"]] = row["correct"]
+    return sheet
+
+
+def _scores(folder: Path, sheet: Answers) -> dict[str, Any]:
+    """scores.json, with its tasks in the order in which they were asked."""
+    scores = read_json(folder / "scores.json")
+    return {task: scores[task] for task in (*sheet, AVERAGE)}
+
+
+def _data(folder: Path | None, scores: Path | None) -> dict[str, Any] | None:
+    """Rows of a training set, their correctness where a checker exists, and how many state a test question."""
+    if folder is None:
+        return None
+    import pyarrow.parquet as pq
+
+    instructions = [sample.instruction for sample in read_samples(folder)]
+    asked = pq.read_table(scores / "questions.parquet", columns=["instruction"]) if scores else None
+    overlap = contaminated(instructions, asked["instruction"].to_pylist()) if asked else []
+    correct = reports.correctness(read_json(folder / "statistics.json") or {})
+    return {"rows": len(instructions), "correct": correct, "overlap": len(overlap)}
+
+
+def _write_answers(out: Path, sheets: Mapping[str, Answers]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [
+        {"label": label, "task": task, "question_id": question, "correct": correct}
+        for label, sheet in sheets.items()
+        for task, answered in sheet.items()
+        for question, correct in answered.items()
+    ]
+    schema = pa.schema(
+        [("label", pa.string()), ("task", pa.string()), ("question_id", pa.string()), ("correct", pa.bool_())]
+    )
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), out / "answers.parquet")

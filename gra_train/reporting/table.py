@@ -1,0 +1,89 @@
+"""The comparison as plain data: `table.json` is the truth, every rendering is made from it.
+
+{name, seed, baseline, confidence, resamples, tasks, reviewers, notes,
+ rows: [{label, data: {rows, correct, overlap} or null, scores: {task: ..., average: ...} or null,
+         difference: {task: ..., average: ...} or null, flags: [...]}],
+ reports: [{title, columns, rows, note}]}
+An estimate is {value, low, high}, in shares of 1; a missing cell is null and stays missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gra_train.evaluation.statistics import Answers, Estimate, paired_difference
+
+AVERAGE = "average"
+TOO_MANY = 0.05
+"""Share of unparseable or truncated answers above which a score is flagged."""
+
+REVIEWERS = {
+    "likelihood": (
+        "Reviewers scored by likelihood: a review's scores are computed from the reviewer's own token probabilities "
+        "of the text; they are not written by the reviewer."
+    ),
+    "text": "Reviewers wrote their scores.",
+}
+
+
+def estimate(found: Estimate) -> dict[str, float]:
+    return {"value": found.value, "low": found.low, "high": found.high}
+
+
+def differences(
+    answers: Answers, baseline: Answers, *, resamples: int, confidence: float
+) -> dict[str, dict[str, float]] | None:
+    """Per task and on average, paired over shared questions; None when no task is shared."""
+    shared = [task for task in answers if task in baseline]
+    if not shared:
+        return None
+    found = {
+        task: paired_difference(
+            [{task: answers[task]}], [{task: baseline[task]}], resamples=resamples, confidence=confidence
+        )
+        for task in shared
+    }
+    if set(shared) == set(answers) == set(baseline):  # no average over what is not there
+        found[AVERAGE] = paired_difference([answers], [baseline], resamples=resamples, confidence=confidence)
+    return {task: estimate(value) for task, value in found.items()}
+
+
+def flags(scores: Mapping[str, Mapping[str, Any]], overlap: int = 0) -> list[str]:
+    """What a reader must know before believing a row."""
+    found = [
+        f"{task}: {entry[what] / entry['n']:.0%} of the answers {what}"
+        for task, entry in scores.items()
+        for what in ("unparseable", "truncated")
+        if entry[what] > TOO_MANY * entry["n"] and (task != AVERAGE or len(scores) == 1)
+    ]
+    return [*found, f"{overlap} training rows state a test question"] if overlap else found
+
+
+def notes(table: Mapping[str, Any]) -> list[str]:
+    """How to read the numbers, in sentences."""
+    percent = f"{table['confidence']:.0%}"
+    questions = sorted(
+        {entry["n"] for row in table["rows"] for t, entry in (row["scores"] or {}).items() if t != AVERAGE}
+    )
+    sizes = "-".join(str(n) for n in dict.fromkeys((questions[0], questions[-1]))) if questions else "no"
+    said = [
+        f"Scores: percent of {sizes} questions per task answered exactly, with {percent} intervals (Wilson; the "
+        "average is the plain mean of the tasks).",
+        f"Difference: to `{table['baseline']}`, in points, paired over the same questions ({percent} bootstrap "
+        f"interval, {table['resamples']} resamples).",
+        f"One run of seed {table['seed']}: these intervals do not contain what another seed would change "
+        "(gra-train run ... -m seed=0,1,2,3,4).",
+    ]
+    if table["reviewers"] in REVIEWERS:
+        said.append(REVIEWERS[table["reviewers"]])
+    if any(row["flags"] for row in table["rows"]):
+        said.append(
+            f"! more than {TOO_MANY:.0%} of the answers unparseable or truncated, or training on test questions."
+        )
+    return said
+
+
+def columns(table: Mapping[str, Any]) -> Sequence[str]:
+    """Tasks, then the average."""
+    return [*table["tasks"], AVERAGE]

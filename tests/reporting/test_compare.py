@@ -1,0 +1,110 @@
+"""The comparison stage: every number of the table can be traced to its inputs by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gra_train.reporting.stages import compare, read_table
+from gra_train.reporting.terminal import draw, show
+
+
+@pytest.fixture
+def out(experiment: Callable[..., Any], tmp_path: Path) -> Path:
+    folder = tmp_path / "run" / "work-1"
+    folder.mkdir(parents=True)
+    compare(*experiment(), folder)
+    return folder
+
+
+def row(table: dict[str, Any], label: str) -> dict[str, Any]:
+    return next(r for r in table["rows"] if r["label"] == label)
+
+
+def test_the_numbers(out: Path) -> None:
+    table = read_table(out)
+    gra = row(table, "gra")
+    assert table["tasks"] == ["mini_math", "mini_coding"]
+    assert gra["scores"]["average"]["score"] == 0.6
+    assert gra["difference"]["average"]["value"] == pytest.approx(0.1)
+    assert gra["difference"]["average"]["low"] <= 0 <= gra["difference"]["average"]["high"]
+    assert gra["data"]["rows"] == 20
+    assert gra["data"]["correct"]["value"] == 0.9
+    assert row(table, "seed")["difference"]["average"]["high"] < 0
+    assert row(table, "solo")["difference"] is None
+    assert row(table, "solo")["data"]["correct"] is None
+    assert table["funnel"]["proposed"]["correct"] == 5
+
+
+def test_what_is_missing_stays_missing(out: Path) -> None:
+    """An arm without results, an average over other tasks than the baseline's, data that nobody can check."""
+    table = read_table(out)
+    own, partial = row(table, "own"), row(table, "gra + COLLATE M_IFT")
+    assert own == {"label": "own", "data": None, "scores": None, "difference": None, "flags": []}
+    assert "average" not in partial["difference"]
+    assert partial["difference"]["mini_math"]["value"] == pytest.approx(0.1)
+    lines = (out / "table.md").read_text().splitlines()
+    assert next(line for line in lines if line.startswith("| own")).count("n/a") == 8
+
+
+def test_what_a_reader_must_know_is_flagged(out: Path) -> None:
+    text = (out / "table.md").read_text()
+    table = read_table(out)
+    assert row(table, "gra")["flags"] == ["1 training rows state a test question"]
+    assert row(table, "seed")["flags"] == [
+        "mini_math: 30% of the answers unparseable",
+        "mini_coding: 30% of the answers unparseable",
+    ]
+    assert row(table, "solo")["flags"] == []
+    assert "| gra ! | 20 | 90.0 [" in text
+    assert "6 of 20" in text
+    assert "Reviewers scored by likelihood" in text
+    assert "minus solo" in text
+
+
+def test_the_further_tables(out: Path) -> None:
+    text = (out / "table.md").read_text()
+    assert "| proposed (= no review) | 9 | 55.6 [" in text
+    assert "precision 80.0, recall 75.0" in text
+    assert "| alpha | 10 | 40.0 | 0 | n/a | n/a | n/a | 1 of 20 |" in text
+    assert "|  | iteration 1 | iteration 2 |" in text
+    assert "| pairs: kept | 10 | 20 |" in text
+    assert "| mean merit | -0.5 | -0.25 |" in text
+
+
+def test_same_inputs_same_bytes_and_no_paths(out: Path, experiment: Callable[..., Any], tmp_path: Path) -> None:
+    again = tmp_path / "elsewhere" / "work-7"
+    again.mkdir(parents=True)
+    compare(*experiment("f"), again)
+    for file in ("table.csv", "answers.parquet"):
+        assert (out / file).read_bytes() == (again / file).read_bytes()
+    for file in ("table.json", "table.md"):
+        text = (out / file).read_text()
+        assert text.replace('"e"', '"f"').replace("# e,", "# f,") == (again / file).read_text()
+        assert str(tmp_path) not in text
+
+
+def test_csv_holds_every_cell(out: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO((out / "table.csv").read_text())))
+    assert len(rows) == 5 * 3
+    found = next(r for r in rows if r["label"] == "gra" and r["task"] == "average")
+    assert (float(found["score"]), int(found["n"]), int(found["data_rows"])) == (0.6, 20, 20)
+    assert next(r for r in rows if r["label"] == "own")["score"] == ""
+
+
+def test_terminal_and_plain(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.console import Console
+
+    show(out)
+    plain = capsys.readouterr().out
+    assert "\x1b" not in plain
+    assert "gra + COLLATE M_IFT" in plain
+    assert "60.0 [" in plain
+    console = Console(force_terminal=True, width=120, record=True, file=io.StringIO())
+    draw(read_table(out), console)
+    assert "minus solo" in console.export_text().replace("\n", " ")
