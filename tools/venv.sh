@@ -22,7 +22,7 @@ if ! "$python" -c 'import venv, ensurepip' 2>/dev/null; then
 fi
 
 echo "Building $venv with Python $version: torch, then the rest; a few minutes and some 2 GB (more with a CUDA build of torch)."
-[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+"$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv" # missing, broken or half made
 pip=("$venv/bin/python" -m pip --disable-pip-version-check install -qq)
 # torch first and pinned: left to another package, pip would take the newest build whatever is at hand.
 "${pip[@]}" "$(grep '^torch==' constraints.txt)"
