@@ -35,13 +35,21 @@ def cells(row: Mapping[str, Any], table: Mapping[str, Any], *, intervals: bool =
     shown = [percent(scores.get(task), key="score", interval=intervals or task == AVERAGE) for task in columns(table)]
     return [
         row["label"] + (" !" if row["flags"] else ""),
-        str(data["rows"]) if data else MISSING,
+        _rows(data),
         percent(data["correct"] if data else None, interval=intervals),
         *shown,
         "baseline" if row["label"] == table["baseline"] else percent(difference.get(AVERAGE), sign=True),
         _count(total, "unparseable"),
         _count(total, "truncated"),
     ]
+
+
+def _rows(data: Mapping[str, Any] | None) -> str:
+    """`100 + 600`: seeds, then the rows beside them."""
+    if not data:
+        return MISSING
+    seeds, others = data["seeds"], data["rows"] - data["seeds"]
+    return f"{seeds} + {others}" if seeds and others else str(data["rows"])
 
 
 def _count(total: Mapping[str, Any] | None, what: str) -> str:

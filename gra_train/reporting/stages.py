@@ -81,16 +81,23 @@ def _scores(folder: Path, sheet: Answers) -> dict[str, Any]:
 
 
 def _data(folder: Path | None, scores: Path | None) -> dict[str, Any] | None:
-    """Rows of a training set, their correctness where a checker exists, and how many state a test question."""
+    """A training set: rows, how many of them are seeds, correctness of the rows beside the seeds where a checker exists
+    (of the seeds when there are no others), and how many rows state a test question."""
     if folder is None:
         return None
     import pyarrow.parquet as pq
 
+    counts = read_json(folder / "statistics.json") or {}
+    seeds, source = counts.get("seeds", {}), counts.get("source", {})
     instructions = [sample.instruction for sample in read_samples(folder)]
     asked = pq.read_table(scores / "questions.parquet", columns=["instruction"]) if scores else None
     overlap = contaminated(instructions, asked["instruction"].to_pylist()) if asked else []
-    correct = reports.correctness(read_json(folder / "statistics.json") or {})
-    return {"rows": len(instructions), "correct": correct, "overlap": len(overlap)}
+    return {
+        "rows": len(instructions),
+        "seeds": seeds.get("rows", 0),
+        "correct": reports.correctness(source if source.get("rows") else seeds),
+        "overlap": len(overlap),
+    }
 
 
 def _write_answers(out: Path, sheets: Mapping[str, Answers]) -> None:

@@ -1,7 +1,7 @@
 """The comparison as plain data: `table.json` is the truth, every rendering is made from it.
 
 {name, seed, baseline, confidence, resamples, tasks, reviewers, notes,
- rows: [{label, data: {rows, correct, overlap} or null, scores: {task: ..., average: ...} or null,
+ rows: [{label, data: {rows, seeds, correct, overlap} or null, scores: {task: ..., average: ...} or null,
          difference: {task: ..., average: ...} or null, flags: [...]}],
  reports: [{title, columns, rows, note}]}
 An estimate is {value, low, high}, in shares of 1; a missing cell is null and stays missing.
@@ -82,6 +82,22 @@ def notes(table: Mapping[str, Any]) -> list[str]:
             f"! more than {TOO_MANY:.0%} of the answers unparseable or truncated, or training on test questions."
         )
     return said
+
+
+def flat(table: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One flat record of numbers per row, None where a cell is missing."""
+    records = []
+    for row in table["rows"]:
+        data, scores, difference = row["data"] or {}, row["scores"] or {}, row["difference"] or {}
+        total, against = scores.get(AVERAGE, {}), difference.get(AVERAGE, {})
+        records.append(
+            {"label": row["label"], "rows": data.get("rows"), "data_correct": (data.get("correct") or {}).get("value")}
+            | {task: scores.get(task, {}).get("score") for task in columns(table)}
+            | {f"{AVERAGE}_low": total.get("low"), f"{AVERAGE}_high": total.get("high")}
+            | {f"difference_{key}": against.get(key) for key in ("value", "low", "high")}
+            | {key: total.get(key) for key in ("n", "unparseable", "truncated")}
+        )
+    return records
 
 
 def columns(table: Mapping[str, Any]) -> Sequence[str]:

@@ -32,14 +32,14 @@ def scores(folder: Path, answers: dict[str, str], *, unparseable: int = 0) -> Pa
     return folder
 
 
-def data(folder: Path, rows: int, correct: int | None = None, *, leak: int = 0) -> Path:
+def data(folder: Path, rows: int, correct: int | None = None, *, leak: int = 0, seeds: int = 0) -> Path:
     """A result of `dataset`, `leak` rows of which are test questions."""
     folder.mkdir(parents=True)
     chosen = [*problems("test", leak, 0, "Math"), *problems("train", rows - leak, 0, "Math")]
     write_samples(folder, [Sample(str(i), p.instruction, p.response) for i, p in enumerate(chosen)])
-    write_json(
-        folder / "statistics.json", {"rows": rows} | ({"correct": correct, "unknown": 0} if correct is not None else {})
-    )
+    known = {"correct": correct} if correct is not None else {}
+    source = {"rows": rows - seeds, **known}
+    write_json(folder / "statistics.json", {"rows": rows, "seeds": {"rows": seeds, **known}, "source": source})
     return folder
 
 
@@ -73,9 +73,9 @@ def experiment(tmp_path: Path) -> Callable[..., tuple[CompareStage, dict[str, Pa
         (root / "synthesis").mkdir(parents=True)
         write_json(root / "synthesis" / "funnel.json", FUNNEL)
         inputs = {
-            "seed.data": data(root / "d0", 3, 3),
+            "seed.data": data(root / "d0", 3, 3, seeds=3),
             "seed.scores": scores(root / "s0", {"mini_math": "1000000000", "mini_coding": "0000000000"}, unparseable=3),
-            "gra.data": data(root / "d1", 20, 18, leak=1),
+            "gra.data": data(root / "d1", 20, 9, leak=1, seeds=10),
             "gra.scores": scores(root / "s1", {"mini_math": gra, "mini_coding": gra}),
             "solo.data": data(root / "d2", 20),
             "solo.scores": scores(root / "s2", {"mini_math": solo, "mini_coding": solo}),

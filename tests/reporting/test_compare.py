@@ -61,7 +61,7 @@ def test_what_a_reader_must_know_is_flagged(out: Path) -> None:
         "mini_coding: 30% of the answers unparseable",
     ]
     assert row(table, "solo")["flags"] == []
-    assert "| gra ! | 20 | 90.0 [" in text
+    assert "| gra ! | 10 + 10 | 90.0 [" in text
     assert "6 of 20" in text
     assert "Reviewers scored by likelihood" in text
     assert "minus solo" in text
