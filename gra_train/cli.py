@@ -13,7 +13,7 @@ gra-train COMMAND [name=value ...]      settings and groups: gra-train config --
   sft         fine-tune the student of every arm                  gra-train sft data=FILE student.path=FOLDER
   collate     up to COLLATE's last iteration                      gra-train collate experiment=mini
   evaluate    up to the scores of every arm                       gra-train evaluate experiment=mini
-  compare     the comparison (= run)                              gra-train compare experiment=mini compare.baseline=gold
+  compare     the comparison (= run)                              gra-train compare experiment=mini
   config      the resolved configuration, with origins            gra-train config experiment=mini
   table       a paper's table: plan, run, render                  gra-train table gra_table1 plan
   mini        the miniature world: list or build its models       gra-train mini build --out DIR

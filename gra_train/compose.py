@@ -1,4 +1,4 @@
-"""From files and overrides to a checked Config, and where each value came from. Only this file and cli.py know Hydra."""
+"""From files and overrides to a checked Config, and where each value came from. Beside cli.py, all that knows Hydra."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def origins(overrides: Sequence[str]) -> dict[str, str]:
         for entry in defaults.defaults:
             if entry.config_path is None or entry.config_path.startswith("hydra"):
                 continue
-            content = loader.repository.load_config(entry.config_path)  # type: ignore[attr-defined]
+            content = loader.repository.load_config(entry.config_path)
             if content is None:
                 continue
             prefix = f"{entry.package}." if entry.package else ""

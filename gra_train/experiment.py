@@ -31,8 +31,9 @@ from gra_train.stages import (
 )
 
 SOURCES = ("none", "seed", "unreviewed", "gra", "solo", "distill", "gold", "own")
-"""What an arm can be trained on. none: nothing, the base as it is (for COLLATE alone); seed: D(0) alone; unreviewed: the pool without review; solo and distill: the large
-model as generator, or answering given instructions; gold: the miniature's own answers; own: the `data` group."""
+"""What an arm can be trained on. none: nothing, the base as it is (for COLLATE alone); seed: D(0) alone; unreviewed: the
+pool without review; solo and distill: the large model as generator, or answering given instructions; gold: the
+miniature's own answers; own: the `data` group."""
 
 GENERATOR = ("prompts", "temperature", "response_temperature", "top_p", "max_tokens", "parse_retries", "block")
 LOOP = (*GENERATOR, "target", "rounds", "max_candidates", "wave", "roles", "domains", "min_examples", "max_examples",

@@ -6,7 +6,6 @@ The defaults are the papers' where a paper states one. `gra-train config --schem
 from __future__ import annotations
 
 # fmt: off  (one setting, one line: this file reads as a table)
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,6 +167,7 @@ class Train(Section):
     max_overlong: float = setting(0.05, "share of over-long examples above which training is refused", min=0, max=1)
     dtype: str = setting("bfloat16", "compute type", choices=DTYPES)
     activation_checkpointing: bool = setting(True, "trade compute for memory")
+    group_by_length: bool = setting(True, "batches of examples of similar length (less padding)")
     save_steps: int = setting(200, "steps between checkpoints", min=1, identity=False)
     keep_checkpoints: int = setting(2, "checkpoints kept", min=1, identity=False)
     lora: Lora = setting(Lora)

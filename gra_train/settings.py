@@ -158,7 +158,7 @@ def _scalar(kind: type, value: Any, path: str, meta: Mapping[str, Any]) -> Any:
     accepted: tuple[type, ...] = (int, float) if kind is float else (kind,)
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         raise UserError(_expected(path, value, kind, meta))
-    value = float(value) if kind is float else value
+    value = float(value) if kind is float else value  # type: ignore[arg-type]
     low, high, choices = meta.get("min"), meta.get("max"), meta.get("choices")
     if choices and value not in choices:
         raise UserError(_expected(path, value, kind, meta) + nearest(str(value), list(choices)))

@@ -29,7 +29,7 @@ def run_stage(folder: Path, out: Path) -> None:
     """Run the stage that `folder`/config.yaml describes, writing results into `out`."""
     frozen = yaml.load((folder / "config.yaml").read_text(), Loader=yaml.CSafeLoader)
     stage = STAGES[frozen["stage"]]
-    config = settings.build(stage.config, frozen["config"], partial=True)
+    config: Any = settings.build(stage.config, frozen["config"], partial=True)
     inputs = {name: folder.parent / run / "result" for name, run in frozen["inputs"].items()}
     first = os.environ.get("RANK", "0") == "0"
     progress.write_to(folder / "progress.json" if first else None)

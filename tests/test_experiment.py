@@ -1,0 +1,88 @@
+"""The graph of an experiment: what identities depend on, what is shared, what is refused."""
+
+import pytest
+
+from gra_train.compose import compose
+from gra_train.errors import UserError
+from gra_train.experiment import COLLATE_READS, plan
+from gra_train.session import select
+from gra_train.stages import STAGES
+
+
+def ids(*overrides, until="compare"):
+    return {f"{n.stage}:{n.label}": n.run_id for n in select(compose(["experiment=mini", *overrides]), until)}
+
+
+def changed(*overrides):
+    before, after = ids(), ids(*overrides)
+    assert before.keys() == after.keys()
+    return {name.split(":")[0] for name in before if before[name] != after[name]}
+
+
+def test_a_sweep_over_beta_makes_nothing_of_what_comes_before_dpo():
+    assert changed("collate.beta=0.2") == {"distinct", "merit", "tune", "rationales", "answerer", "evaluate", "compare"}
+    same = {k for k, v in ids().items() if ids("collate.beta=0.2")[k] == v}
+    assert {"synthesize:gra", "ift:gra", "sft:gra", "evaluate:gra"} <= same
+
+
+def test_thresholds_leave_the_annotated_seeds_alone():
+    assert "seeds" not in changed("synthesis.T_mean=9")
+    assert "synthesize" in changed("synthesis.T_mean=9")
+
+
+def test_where_and_how_fast_it_runs_is_no_part_of_an_identity():
+    assert changed("resources.workers=1", "resources.threads=2", "runs_dir=elsewhere", "tracking=off") == set()
+
+
+def test_the_seed_changes_everything():
+    assert changed("seed=1") == {n.stage for n in plan(compose(["experiment=mini"]))}
+
+
+def test_another_seed_file_is_another_identity(tmp_path):
+    file = tmp_path / "seeds.jsonl"
+    file.write_text('{"instruction": "a", "response": "b"}\n')
+    first = ids(f"seeds.path={file}")
+    other = tmp_path / "copy.jsonl"
+    other.write_bytes(file.read_bytes())
+    assert ids(f"seeds.path={other}") == first, "the same content under another name is the same work"
+    changed_file = tmp_path / "changed.jsonl"
+    changed_file.write_text('{"instruction": "a", "response": "c"}\n')
+    assert ids(f"seeds.path={changed_file}")["seeds:annotated"] != first["seeds:annotated"]
+
+
+def test_inputs_come_before_their_users_and_nothing_is_made_twice():
+    nodes = plan(compose(["experiment=mini"]))
+    seen = set()
+    for node in nodes:
+        assert all(earlier.run_id in seen for earlier in node.inputs.values())
+        assert node.run_id not in seen
+        seen.add(node.run_id)
+    assert [n.stage for n in nodes].count("seeds") == 1
+    assert nodes[-1].stage == "compare"
+
+
+def test_commands_run_what_they_need():
+    assert {name.split(":")[0] for name in ids(until="synthesize")} == {"seeds", "synthesize"}
+    assert "evaluate" not in {name.split(":")[0] for name in ids(until="sft")}
+    assert {"merit", "tune"} <= {name.split(":")[0] for name in ids(until="collate")}
+
+
+def test_every_stage_of_the_registry_loads():
+    for name, stage in STAGES.items():
+        assert callable(stage.load()), name
+    assert set(COLLATE_READS) <= set(STAGES)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["pool.models=[]"], "pool.models is empty"),
+        (["pool.large=null"], "needs pool.large"),
+        (["seeds.path=''"], "seeds.path is empty"),
+        (["+arms.own.data=own"], "needs data.path"),
+        (["pool.models=[{name: a, path: nowhere/at/all}]"], "does not exist"),
+    ],
+)
+def test_what_cannot_be_made_is_refused(overrides, words):
+    with pytest.raises(UserError, match=words):
+        plan(compose(["experiment=mini", *overrides]))
