@@ -1,0 +1,71 @@
+"""Direct preference optimisation, with TRL's DPOTrainer.
+
+loss = -ln sigmoid(beta * [(ln p(chosen) - ln p_ref(chosen)) - (ln p(rejected) - ln p_ref(rejected))])
+
+with p the policy, p_ref the reference, and ln p summed over the tokens of a completion. It starts at ln 2.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gra_train.schema import Train
+from gra_train.settings import identity
+from gra_train.training import fit, head, models, rows
+from gra_train.training.arguments import Place, dpo_arguments, lora_arguments
+
+
+def train_dpo(
+    model: str,
+    examples: Sequence[dict[str, Any]],
+    train: Train,
+    *,
+    out: Path,
+    seed: int,
+    place: Place,
+    beta: float,
+    loss: str = "sigmoid",
+    reference: str = "",
+    base: str = "",
+    trust_remote_code: bool = False,
+) -> None:
+    """Tune `model` (a path) on preference examples (see `rows.pair`) -> out/model, out/training.json.
+
+    reference: path of the reference model; by default `model` as it is at the start. Its log-probabilities are computed
+    once, before the first step. base, checkpoints and errors: as in `train_sft`.
+    """
+    with fit.fresh(place, seed):
+        from trl import DPOConfig
+
+        from gra_train.training.trainers import Dpo
+
+        arguments = dpo_arguments(train, place, folder=out.parent / "checkpoints", seed=seed, beta=beta, loss=loss)
+        args = DPOConfig(**arguments)  # before the model is loaded: ZeRO-3 shards it at once
+        network, tokenizer = models.load(model, trust_remote_code=trust_remote_code)
+        data = rows.dpo_rows(tokenizer, examples)
+        kept = rows.keep_fitting(data, max_length=train.max_length, max_overlong=train.max_overlong)
+        trainer = Dpo(network, tokenizer, args, **fit.adapter(lora_arguments(train.lora)))
+        trainer.add_references(kept, model=_reference(reference, model, trainer, trust_remote_code))
+        trainer.use(kept, seed=seed, batch=train.global_batch, by_length=train.group_by_length)
+        counts = {"examples": len(kept), "overlong": len(data) - len(kept)}
+        counts |= fit.fit(trainer, train, out=out, label="DPO")
+        text = models.card(title=out.parent.name, base=base or os.path.basename(model), method="dpo",
+                           settings={**identity(train), "beta": beta, "loss": loss}, examples=examples, counts=counts)  # fmt: skip
+        models.save(trainer, out / "model", train, card=text)
+        fit.report(trainer, out / "training.json", counts)
+
+
+def _reference(reference: str, model: str, trainer: Any, trust_remote_code: bool) -> Any:
+    """The reference with a fused head; None when it is the policy itself at its start."""
+    if not reference or reference == model:
+        return None
+    from trl.trainer.utils import add_fused_lm_head
+
+    network, _ = models.load(reference, trust_remote_code=trust_remote_code)
+    add_fused_lm_head(network)
+    if trainer.args.device.type == "cpu" and head.applies(network):
+        head.add_plain_head(network)
+    return network

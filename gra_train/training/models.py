@@ -1,0 +1,74 @@
+"""Loading a model to train, and saving what was trained: standard Hugging Face folders."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from gra_train.errors import UserError
+from gra_train.locate import model_folder
+from gra_train.runs import content_hash
+from gra_train.schema import Train
+from gra_train.training.arguments import LOAD
+
+
+def load(path: str, *, trust_remote_code: bool = False) -> tuple[Any, Any]:
+    """(model in float32, tokenizer). Lower precision is the trainer's: weights stay exact, the computation is cast.
+
+    Raises UserError for a folder without weights or tokenizer, and a tokenizer with more tokens than the model.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = model_folder(path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, trust_remote_code=trust_remote_code, **LOAD
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path!r} cannot be loaded as a causal language model with its tokenizer: {error}") from None
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows > 0:  # 0: sharded by ZeRO-3
+        raise UserError(f"the tokenizer of {path!r} has {len(tokenizer)} tokens, its model embeds only {rows}: they do not belong together")  # fmt: skip
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model, tokenizer
+
+
+def save(trainer: Any, folder: Path, train: Train, *, card: str) -> None:
+    """Write model (in train.dtype, adapters merged), tokenizer and card; no optimiser states. All ranks call it."""
+    import torch
+
+    dtype = getattr(torch, train.dtype)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    weights = trainer.accelerator.get_state_dict(trainer.deepspeed) if trainer.is_deepspeed_enabled else None
+    if hasattr(model, "merge_and_unload"):
+        if weights is not None:
+            raise UserError("adapters under DeepSpeed cannot be merged yet: use deepspeed=none with lora.r > 0")
+        model = model.merge_and_unload()
+    if not trainer.is_world_process_zero():
+        return
+    weights = model.state_dict() if weights is None else weights
+    weights = {k: v.to(dtype) if v.is_floating_point() else v for k, v in weights.items()}
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    model.config.dtype, model.config.use_cache = dtype, True  # the trainer switched the cache off
+    model.save_pretrained(temporary, state_dict=weights)
+    trainer.processing_class.save_pretrained(temporary)
+    (temporary / "README.md").write_text(card)
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+
+
+def card(*, title: str, base: str, method: str, settings: dict[str, Any], examples: Any, counts: dict[str, Any]) -> str:
+    """README.md of a trained model: base, data, settings, how to load. No times and no absolute paths."""
+    lines = "\n".join(f"| {name} | {value} |" for name, value in (settings | counts).items())
+    return (
+        f"---\nlibrary_name: transformers\ntags: [gra-train, {method}]\n---\n# {title}\n\n"
+        f"Base: `{base}`. Method: {method}. Data: content hash `{content_hash(examples)}`.\n\n"
+        f"| setting | value |\n|---|---|\n{lines}\n\n"
+        '```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\nmodel = AutoModelForCausalLM.from_pretrained("model")\n'
+        'tokenizer = AutoTokenizer.from_pretrained("model")\n```\n'
+    )

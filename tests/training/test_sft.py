@@ -1,0 +1,188 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from gra_train.errors import UserError
+from gra_train.records import Sample, write_samples
+from gra_train.runs import Stopped
+from gra_train.schema import Lora, Model, Train
+from gra_train.settings import change
+from gra_train.stages import SftStage
+from gra_train.training.arguments import Place
+from gra_train.training.rows import example
+from gra_train.training.sft import train_sft
+from gra_train.training.stages import sft
+
+CPU = Place("cpu")
+
+
+def metrics(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out.parent / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model" / "model.safetensors").read_bytes()
+
+
+@pytest.fixture
+def fit(model, examples):
+    def run(train: Train, out: Path, *, seed: int = 0, data=examples, start: str = model) -> Path:
+        out.mkdir(parents=True, exist_ok=True)
+        train_sft(start, data, train, out=out, seed=seed, place=CPU)
+        return out
+
+    return run
+
+
+def test_learns_and_saves_a_standard_folder_without_paths_or_optimiser(model, fit, train, out):
+    fit(change(train, steps=30), out)
+    losses = [row["loss"] for row in metrics(out)]
+    assert len(losses) == 30
+    assert losses[-1] < 0.6 * losses[0]
+    files = {p.name for p in (out / "model").iterdir()}
+    assert {"model.safetensors", "tokenizer.json", "chat_template.jinja", "README.md"} <= files
+    assert not files & {"optimizer.pt", "training_args.bin"}
+    for file in (out / "model").glob("*.json"):
+        assert str(out) not in file.read_text()
+        assert str(Path(model).parent) not in file.read_text()
+    assert json.loads((out / "model" / "config.json").read_text())["use_cache"] is True
+    assert json.loads((out / "training.json").read_text())["examples"] == 40
+    assert not list((out.parent / "checkpoints").glob("*"))  # fewer steps than save_steps: none is written
+
+
+def test_result_depends_on_configuration_and_data_alone(fit, train, tmp_path):
+    first = weights(fit(train, tmp_path / "a" / "w"))
+    other = weights(fit(change(train, lr=1e-3, steps=3), tmp_path / "b" / "w", seed=7))
+    again = weights(fit(train, tmp_path / "c" / "w"))
+    assert again == first
+    assert other != first
+    assert weights(fit(train, tmp_path / "d" / "w", seed=1)) != first
+
+
+@pytest.mark.parametrize("stop_at", [3, 4, 9])
+def test_stopped_and_resumed_equals_undisturbed(fit, train, tmp_path, monkeypatch, stop_at):
+    train = change(train, steps=11, global_batch=16, device_batch=8, save_steps=4)
+    whole = fit(train, tmp_path / "whole" / "w")
+    out = tmp_path / "cut" / "w"
+    from gra_train.training import callbacks
+
+    polls = iter(range(1, 100))
+    monkeypatch.setattr(callbacks, "stop_requested", lambda _: next(polls) == stop_at)
+    with pytest.raises(Stopped, match=f"step {stop_at} of 11"):
+        fit(train, out)
+    assert len(metrics(out)) == stop_at
+    fit(train, out)
+    assert weights(out) == weights(whole)
+    assert [m["loss"] for m in metrics(out)] == [m["loss"] for m in metrics(whole)]
+
+
+def test_killed_between_checkpoints_resumes_from_the_last_complete_one(fit, train, tmp_path, monkeypatch):
+    train = change(train, steps=11, save_steps=3)
+    whole = fit(train, tmp_path / "whole" / "w")
+    out = tmp_path / "cut" / "w"
+    from gra_train.training import callbacks
+
+    calls = iter(range(1, 100))
+
+    def kill(_):
+        if next(calls) == 8:
+            raise KeyboardInterrupt
+        return False
+
+    monkeypatch.setattr(callbacks, "stop_requested", kill)
+    with pytest.raises(KeyboardInterrupt):
+        fit(train, out)
+    saved = out.parent / "checkpoints"
+    assert {p.name for p in saved.iterdir()} == {"checkpoint-3", "checkpoint-6"}
+    (saved / "checkpoint-7").mkdir()  # cut off while it was written: no marker
+    with (out.parent / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 8, "lo')
+    fit(train, out)
+    assert weights(out) == weights(whole)
+    assert [m["step"] for m in metrics(out)] == list(range(1, 12))
+
+
+def test_stop_file_in_the_run_folder_is_seen(fit, train, out):
+    (out.parent / "STOP").touch()
+    with pytest.raises(Stopped, match="step 1 of 8"):
+        fit(train, out)
+
+
+def test_resuming_with_another_number_of_ranks_is_refused(fit, train, out):
+    from gra_train.training import checkpoints
+
+    folder = out.parent / "checkpoints" / "checkpoint-4"
+    folder.mkdir(parents=True)
+    checkpoints.mark(folder, step=4, ranks=2)
+    with pytest.raises(UserError, match=r"written by 2 rank.*resources.ranks=2"):
+        fit(train, out)
+
+
+def test_accumulation_changes_nothing_but_rounding(fit, train, tmp_path):
+    whole = fit(change(train, global_batch=16, device_batch=16), tmp_path / "a" / "w")
+    parts = fit(change(train, global_batch=16, device_batch=4), tmp_path / "b" / "w")
+    for one, other in zip(metrics(whole), metrics(parts), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+
+
+def test_lost_loss_stops_with_advice(fit, train, out):
+    with pytest.raises(UserError, match=r"loss became .* at step .*learning rate"):
+        fit(change(train, lr=1e30, max_grad_norm=1e30, steps=20, warmup=0.0), out)
+
+
+def test_overlong_examples_are_left_out_or_refused(fit, examples, train, tmp_path):
+    long = [*examples, example("w1 " * 80, "w2")]
+    fit(train, tmp_path / "a" / "w", data=long)
+    counts = json.loads((tmp_path / "a" / "w" / "training.json").read_text())
+    assert (counts["examples"], counts["overlong"]) == (40, 1)
+    with pytest.raises(UserError, match=r"1 of 41 examples are longer than max_length=64.*max_overlong"):
+        fit(change(train, max_overlong=0.01), tmp_path / "b" / "w", data=long)
+
+
+def test_empty_data_and_missing_columns(fit, train, out):
+    with pytest.raises(UserError, match="no rows"):
+        fit(train, out, data=[])
+    with pytest.raises(UserError, match="example 0 has no 'completion'"):
+        fit(train, out, data=[{"prompt": [{"role": "user", "content": "w1"}]}])
+
+
+def test_model_without_template_and_with_a_foreign_tokenizer(fit, model, train, out, tmp_path):
+    import shutil
+
+    bare = Path(shutil.copytree(model, tmp_path / "bare"))
+    (bare / "chat_template.jinja").unlink()
+    with pytest.raises(UserError, match="no chat template"):
+        fit(train, out, start=str(bare))
+    with pytest.raises(UserError, match="does not exist"):
+        fit(train, out, start=str(tmp_path / "nothing"))
+    (bare / "config.json").write_text('{"model_type": "llama"}')
+    (bare / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="cannot be loaded"):
+        fit(train, out, start=str(bare))
+
+
+def test_adapters_are_merged_into_a_standard_model(fit, train, out):
+    from transformers import AutoModelForCausalLM
+
+    fit(change(train, lora=Lora(r=4), lr=1e-2, steps=20), out)
+    losses = [row["loss"] for row in metrics(out)]
+    assert losses[-1] < losses[0]
+    assert not list((out / "model").glob("adapter*"))
+    AutoModelForCausalLM.from_pretrained(out / "model")
+
+
+def test_stage_reads_samples_and_an_earlier_model(model, examples, train, tmp_path):
+    write_samples(
+        tmp_path,
+        [Sample(str(i), e["prompt"][0]["content"], e["completion"][0]["content"]) for i, e in enumerate(examples)],
+    )
+    config = SftStage(0, Model(name="tiny", path=model), train, {}, "cpu", 1)
+    for name, inputs in (("a", {}), ("b", {"model": tmp_path / "a" / "result"})):
+        work = tmp_path / name / "result"
+        work.mkdir(parents=True)
+        sft(config, {"data": tmp_path, **inputs}, work)
+    assert math.isfinite(metrics(tmp_path / "b" / "result")[-1]["loss"])
+    assert metrics(tmp_path / "b" / "result")[0]["loss"] < metrics(tmp_path / "a" / "result")[0]["loss"]
+    assert "Base: `a`" in (tmp_path / "b" / "result" / "model" / "README.md").read_text()
