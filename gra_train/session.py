@@ -64,7 +64,7 @@ def run_experiment(config: Config, *, until: str = "compare", overrides: Sequenc
     if message:
         print(f"gra-train: {message}", file=sys.stderr)
         return code
-    _report(folder, runs_dir, last, executor, time.monotonic() - started)
+    _report(folder, runs_dir, last, executor, overrides, time.monotonic() - started)
     return 0
 
 
@@ -125,7 +125,9 @@ def _open_mirror(config: Config, folder: Path, nodes: Sequence[Node], view: View
     return open_mirror(config, folder, nodes, note=view.note)
 
 
-def _report(folder: Path, runs_dir: Path, last: Node, executor: Executor, seconds: float) -> None:
+def _report(
+    folder: Path, runs_dir: Path, last: Node, executor: Executor, overrides: Sequence[str], seconds: float
+) -> None:
     result = last.run(runs_dir).result
     if (result / "table.json").is_file():
         from gra_train.reporting.terminal import show
@@ -136,21 +138,16 @@ def _report(folder: Path, runs_dir: Path, last: Node, executor: Executor, second
         show(result)
     computed = len(executor.computed)
     print(f"\n{folder}  ({computed} of {len(executor.nodes)} stages computed, the others reused; {clock(seconds)})")
-    usage = completions(runs_dir, executor.computed)
-    print(f"calls to models: {usage['asked']} asked, {usage['answered_from_ledger']} answered from the ledger")
+    computed_calls, from_ledger = calls(runs_dir, executor.computed)
+    print(f"calls to models: {computed_calls} made, {from_ledger} answered from the ledger")
     if last.stage == "compare":
-        print("next: gra-train run experiment=mini -m seed=0,1,2,3,4    (is the difference real?)")
+        again = " ".join(word for word in overrides if not word.startswith("seed="))
+        print(f"next: gra-train run {again} -m seed=0,1,2,3,4    (is the difference real?)")
     elif last.stage == "synthesize":
         print(f"next: gra-train sft data={result} student.path=FOLDER    (train on it)")
 
 
-def completions(runs_dir: Path, computed: Sequence[str]) -> dict[str, int]:
-    """Calls asked and answered from the ledger over the runs computed now (their usage.json)."""
-    total = {"asked": 0, "answered_from_ledger": 0}
-    for run_id in computed:
-        usage = (
-            read_json(runs_dir / run_id / "result" / "usage.json") or read_json(runs_dir / run_id / "usage.json") or {}
-        )
-        for key in total:
-            total[key] += usage.get(key, 0)
-    return total
+def calls(runs_dir: Path, computed: Sequence[str]) -> tuple[int, int]:
+    """Calls that the stages computed now made, and those the ledger answered (their usage.json)."""
+    totals = [(read_json(runs_dir / run_id / "usage.json") or {}).get("total", {}) for run_id in computed]
+    return sum(t.get("computed", 0) for t in totals), sum(t.get("from_ledger", 0) for t in totals)
