@@ -51,9 +51,7 @@ class HttpModel:
             )
         self._key = os.environ.get(model.api_key_env, "") if model.api_key_env else ""
         if model.api_key_env and not self._key:
-            raise UserError(
-                f"model {model.name!r}: the environment variable {model.api_key_env} (api_key_env) is not set"
-            )
+            raise UserError(f"model {model.name!r}: api_key_env names {model.api_key_env}, which is not set")
         identity = f"{self.served_name}\0{model.revision}".encode()
         self.fingerprint = f"http:{hashlib.sha256(identity).hexdigest()[:16]}"
         self.calls = self.retried = 0
@@ -101,11 +99,8 @@ class HttpModel:
         merge = self._merge_system
         try:
             data = await self._post("chat/completions", self._chat_body(request, merge))
-        except _RefusedError as error:
-            system = any(m["role"] == "system" for m in request.messages)
-            if merge or not system or error.status not in (400, 422, 500) or "system" not in error.text.lower():
-                raise ModelError(str(error)) from None
-            self._merge_system = True  # its template has no system role
+        except _NoSystemRoleError:
+            self._merge_system = True
             data = await self._post("chat/completions", self._chat_body(request, True))
         try:
             choice, usage = data["choices"][0], data.get("usage") or {}
@@ -113,14 +108,8 @@ class HttpModel:
             finish = choice.get("finish_reason")
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise ModelError(f"{self._where('chat/completions')}: not a chat completion ({error!r})") from None
-        if (
-            request.regex is not None
-            and finish != "length"
-            and not re.fullmatch(request.regex, text)
-            and not self._warned
-        ):
-            self._warned = True
-            log.warning("model %r: the server ignores regular expressions; answers are parsed as they come", self.name)
+        if request.regex is not None and finish != "length" and not _matches(request.regex, text):
+            self._warn("the server ignores regular expressions; answers are parsed as they come")
         prompt, written = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
         return Reply(text, "length" if finish == "length" else "stop", int(prompt), int(written))
 
@@ -182,8 +171,10 @@ class HttpModel:
                             return await response.json(content_type=None)
                         text = self._scrub((await response.text(errors="replace"))[:500])
                         cause = f"status {response.status}: {text}"
-                        if response.status not in _RETRIED or (response.status == 500 and "system" in text.lower()):
-                            raise _RefusedError(f"{self._where(verb)}: {cause}", response.status, text)
+                        if _refuses_system(body, text):
+                            raise _NoSystemRoleError(f"{self._where(verb)}: {cause}")
+                        if response.status not in _RETRIED:
+                            raise ModelError(f"{self._where(verb)}: {cause}")
                         wait = max(wait, _retry_after(response.headers.get("Retry-After")))
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
                 cause = self._cause(error)
@@ -210,12 +201,21 @@ class HttpModel:
         return text.replace(self._key, "***") if self._key else text
 
 
-class _RefusedError(ModelError):
-    """The server says no, and would say so again."""
+class _NoSystemRoleError(ModelError):
+    """The template of the served model refuses a system role."""
 
-    def __init__(self, message: str, status: int, text: str) -> None:
-        super().__init__(message)
-        self.status, self.text = status, text
+
+def _refuses_system(body: dict[str, Any], text: str) -> bool:
+    """Whether an error answer is about a system role that the request has (servers agree on no status for this)."""
+    has_system = any(m["role"] == "system" for m in body.get("messages", ()))
+    return has_system and "system" in text.lower() and ("role" in text.lower() or "template" in text.lower())
+
+
+def _matches(pattern: str, text: str) -> bool:
+    try:
+        return re.fullmatch(pattern, text) is not None
+    except re.error:  # the server's dialect, not Python's
+        return True
 
 
 def _retry_after(value: str | None) -> float:

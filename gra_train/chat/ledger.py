@@ -188,7 +188,7 @@ class Ledger:
             self._index.setdefault(data[start : start + _KEY], number << _OFFSET_BITS | offset)
             offset = start + length
         if offset < len(data):
-            log.warning("ledger: %d bytes at the end of %s are not whole; ignored", len(data) - offset, path.name)
+            log.info("ledger: %d bytes at the end of %s are not whole; ignored", len(data) - offset, path.name)
 
     def _keep_synced(self) -> None:
         while not self._closing.wait(_SYNC_S):

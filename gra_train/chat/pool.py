@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -110,8 +110,18 @@ class OpenPool:
         An exception in a story cancels the others and is raised here.
         """
         if self._local:
-            return self._runner.run(dispatch.lockstep(stories, self._step, block=block, on_done=on_done))
-        return self._runner.run(dispatch.free_flow(stories, self._call, window=window, on_done=on_done))
+            return self._runner.run(self._cleanly(dispatch.lockstep(stories, self._step, block=block, on_done=on_done)))
+        return self._runner.run(self._cleanly(dispatch.free_flow(stories, self._call, window=window, on_done=on_done)))
+
+    async def _cleanly(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`; if it fails, calls still in flight are cancelled."""
+        try:
+            return await work
+        finally:
+            calls = list(self._in_flight.values())
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
 
     async def _step(self, calls: Sequence[dispatch.Call]) -> list[Any]:
         """Answers to all calls of a step: servers concurrently, models in process batch by batch."""

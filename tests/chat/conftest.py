@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -75,3 +80,31 @@ def local(model_dir):
     from gra_train.schema import Model
 
     return LocalModel(Model(name="tiny", path=str(model_dir)), device="cpu")
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Base URL of a stub server in its own process (see stub_server.py)."""
+    file = tmp_path / "port"
+    process = subprocess.Popen([sys.executable, Path(__file__).parent / "stub_server.py", file])
+    try:
+        deadline = time.monotonic() + 30
+        while not file.exists():
+            assert process.poll() is None, "the stub server died"
+            assert time.monotonic() < deadline, "the stub server did not start"
+            time.sleep(0.02)
+        yield f"http://127.0.0.1:{file.read_text()}/v1"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def stats(server):
+    """() -> what the stub server received."""
+
+    def read() -> dict:
+        with urllib.request.urlopen(server.removesuffix("/v1") + "/stats") as response:
+            return json.load(response)
+
+    return read

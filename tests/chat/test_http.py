@@ -1,0 +1,203 @@
+"""The HTTP client against a real server process: faults, retries, concurrency, keys, replay."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from gra_train.chat import http
+from gra_train.chat.pool import open_pool
+from gra_train.chat.protocol import Completion, Likelihood, ModelError, Sampling
+from gra_train.errors import UserError
+from gra_train.schema import Model
+
+CANARY = "canary-5e1f"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Waits between tries are cut short: what is tested is their number."""
+    monkeypatch.setattr(http.random, "uniform", lambda low, high: 0.02)
+
+
+def request(text: str = "hello", seed: int = 0, system: str = "", **options) -> Completion:
+    turns = [{"role": "system", "content": system}] if system else []
+    turns.append({"role": "user", "content": text})
+    return Completion(tuple(turns), sampling=Sampling(0.5, 0.9, 16), seed=seed, purpose="p", **options)
+
+
+def play(server, served, requests, ledger, **options):
+    model = Model(name="m", url=server, served_name=served, revision="r1", **options)
+
+    def story(one):
+        async def run(ask):
+            return (await ask(("m", one)))[0]
+
+        return run
+
+    with open_pool([model], ledger=ledger) as pool:
+        return pool.run([story(r) for r in requests], window=16), pool.usage()["total"], pool.models["m"]
+
+
+def test_answers_are_replayed_and_asked_once(server, stats, tmp_path):
+    requests = [request(f"q{i % 50}", seed=i % 50) for i in range(100)]  # each twice
+    first, usage, _ = play(server, "plain", requests, tmp_path)
+    assert usage["asked"] == 100
+    assert usage["computed"] == 50
+    again, usage, model = play(server, "plain", requests, tmp_path)
+    assert again == first
+    assert usage["computed"] == 0
+    assert model.calls == 0
+    assert set(stats()["requests"].values()) == {1}
+    assert first[0].prompt_tokens == 5
+    assert len({r.text for r in first}) == 50
+
+
+@pytest.mark.parametrize("fault", ["429x2", "500x2", "resetx2", "garbagex2"])
+def test_what_may_pass_is_tried_again(server, stats, tmp_path, fault):
+    replies, _, model = play(server, fault, [request(seed=i) for i in range(5)], tmp_path)
+    assert len({r.text for r in replies}) == 5
+    assert model.retried == 10
+    assert sum(stats()["requests"].values()) == 15
+
+
+@pytest.mark.parametrize(("fault", "cause"), [("500x99", "status 500"), ("resetx99", "isconnected|reset")])
+def test_after_the_last_try_the_error_names_the_endpoint(server, stats, tmp_path, fault, cause):
+    with pytest.raises(ModelError, match=f"'m' at {server}/chat/completions: gave up after 3 tries.*({cause})"):
+        play(server, fault, [request()], tmp_path, retries=2)
+    assert sum(stats()["requests"].values()) == 3
+
+
+def test_a_refusal_is_not_tried_again(server, stats, tmp_path):
+    with pytest.raises(ModelError, match="status 400"):
+        play(server, "400", [request()], tmp_path)
+    assert sum(stats()["requests"].values()) == 1
+
+
+def test_a_silent_server_is_given_up(server, tmp_path):
+    with pytest.raises(ModelError, match=r"no answer within 0\.3 s"):
+        play(server, "slow", [request()], tmp_path, timeout_s=0.3, retries=1)
+
+
+def test_calls_in_flight_are_bounded(server, stats, tmp_path):
+    play(server, "plain", [request(seed=i) for i in range(60)], tmp_path, max_concurrency=3)
+    assert stats()["most_active"] <= 3
+
+
+def test_what_was_answered_before_an_error_is_kept(server, tmp_path):
+    good = Model(name="m", url=server, served_name="plain", revision="r1")
+    bad = Model(name="bad", url=server, served_name="400", revision="r1")
+
+    async def story(ask):
+        await ask(("m", request()))
+        await ask(("bad", request()))
+
+    for known in (0, 1):
+        with open_pool([good, bad], ledger=tmp_path) as pool:
+            with pytest.raises(ModelError):
+                pool.run([story])
+            assert pool.usage()["total"]["from_ledger"] == known
+
+
+def test_a_system_role_that_the_server_refuses_is_merged(server, stats, tmp_path):
+    async def story(ask):
+        return [await ask(("m", request(seed=i, system="Be brief."))) for i in range(3)]
+
+    with open_pool([Model(name="m", url=server, served_name="no-system", revision="r")], ledger=tmp_path) as pool:
+        assert len(pool.run([story])[0]) == 3
+    assert sum(stats()["requests"].values()) == 4  # refused once, merged from then on
+
+
+def test_keys_come_from_the_environment_and_go_nowhere_else(server, tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("TEST_KEY", CANARY)
+    replies, _, _ = play(server, "key", [request()], tmp_path / "l", api_key_env="TEST_KEY")
+    assert replies[0].text
+    with pytest.raises(ModelError) as error:  # this server sends the key back in its error
+        play(server, "400", [request()], tmp_path / "l", api_key_env="TEST_KEY")
+    assert "***" in str(error.value)
+    assert CANARY not in repr(error.getrepr(style="long", showlocals=False))
+    assert CANARY not in caplog.text
+    segments = list((tmp_path / "l").iterdir())
+    assert segments
+    assert all(CANARY.encode() not in s.read_bytes() for s in segments)
+    monkeypatch.setenv("TEST_KEY", "wrong")
+    with pytest.raises(UserError, match="refuses the API key"):
+        play(server, "key", [request()], tmp_path / "l", api_key_env="TEST_KEY")
+    monkeypatch.delenv("TEST_KEY")
+    with pytest.raises(UserError, match="TEST_KEY, which is not set"):
+        play(server, "key", [request()], tmp_path / "l", api_key_env="TEST_KEY")
+
+
+def test_expressions_are_sent_and_their_neglect_is_said_once(server, tmp_path, caplog):
+    replies, _, _ = play(server, "regex", [request(regex="[0-9]")], tmp_path)
+    assert replies[0].text == "7"
+    assert not caplog.records
+    play(server, "plain", [request(regex="[0-9]", seed=i) for i in range(3)], tmp_path)
+    assert [r.levelname for r in caplog.records] == ["WARNING"]
+
+
+def test_broken_unicode_can_be_recorded(server, tmp_path):
+    replies, _, _ = play(server, "surrogate", [request()], tmp_path)
+    assert replies[0].text == "a?b"
+    assert replies[0].finish == "length"
+
+
+@pytest.mark.parametrize("served", ["vllm", "echo"])
+def test_likelihoods_where_the_server_has_them(server, tmp_path, model_dir, served):
+    ask = Likelihood(request().messages, "Bob gives")
+    answers, _, model = play(server, served, [ask], tmp_path, path=str(model_dir))
+    prompt = len(http.prompt_ids(model.tokenizer, [ask.messages])[0])
+    assert answers[0].logprobs == tuple(-0.5 * i for i in range(prompt, prompt + len(answers[0].tokens)))
+    assert "".join(answers[0].tokens) == "Bob gives"
+
+
+def test_likelihoods_where_it_has_not(server, tmp_path, model_dir):
+    ask = Likelihood(request().messages, "Bob gives")
+    with pytest.raises(ModelError, match="no log-probabilities"):
+        play(server, "plain", [ask], tmp_path, path=str(model_dir))
+    with pytest.raises(UserError, match="need the tokenizer"):
+        play(server, "vllm", [ask], tmp_path)
+
+
+def test_retry_after_is_seconds_or_a_date():
+    assert http._retry_after("3") == 3
+    assert http._retry_after("1e9") == 60
+    assert http._retry_after("soon") == 0
+    assert http._retry_after("Wed, 21 Oct 2065 07:28:00 GMT") == 60
+    assert http._retry_after(None) == 0
+
+
+def test_a_server_and_a_model_in_process_share_stories(server, stats, tmp_path, model_dir):
+    pool_models = [
+        Model(name="s", url=server, served_name="plain", revision="r"),
+        Model(name="p", path=str(model_dir)),
+    ]
+
+    def story(i):
+        async def run(ask):
+            a, b = await ask(("s", request(seed=i)), ("p", request(seed=i)))
+            (c,) = await ask(("s", request(b.text)))
+            return a, b, c
+
+        return run
+
+    results = []
+    for _ in range(2):
+        with open_pool(pool_models, ledger=tmp_path, device="cpu") as pool:
+            results.append(pool.run([story(i) for i in range(6)], block=4))
+    assert results[0] == results[1]
+    assert set(stats()["requests"].values()) == {1}
+
+
+def test_an_error_cancels_what_is_in_flight(server, tmp_path):
+    slow = Model(name="slow", url=server, served_name="slow", revision="r")
+    bad = Model(name="bad", url=server, served_name="400", revision="r")
+
+    async def story(ask):
+        await asyncio.gather(ask(("slow", request())), ask(("bad", request())))
+
+    with open_pool([slow, bad], ledger=tmp_path) as pool, pytest.raises(ModelError, match="400"):
+        pool.run([story])
