@@ -50,8 +50,8 @@ class Order:
 
 
 def sample(rng: random.Random) -> Order:
-    """A random order; two thirds are of three people."""
-    names = rng.sample(NAMES, 3 if rng.random() < 0.67 else 4)
+    """A random order; four in five are of three people."""
+    names = rng.sample(NAMES, 3 if rng.random() < 0.8 else 4)
     pairs = list(zip(names, names[1:], strict=False))
     rng.shuffle(pairs)
     flips = [rng.random() < 0.5 for _ in pairs]

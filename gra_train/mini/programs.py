@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from gra_train.mini.problem import Problem, Step, rationale_text
 
 DOMAIN = "Coding"
-LETTERS = tuple("bcdfghjklmnpqrstvwxz")
+LETTERS = tuple("bdfghkmprtwz")
 Letters = tuple[str, ...]
 # label: (sentence, gerund, function)
 OPERATIONS: dict[str, tuple[str, str, Callable[[Letters], Letters]]] = {
@@ -40,19 +40,19 @@ MISCONCEPTIONS = tuple(WRONG)
 
 @dataclass(frozen=True)
 class Program:
-    """letters: three to five different ones; operations: labels of OPERATIONS, no two neighbours equal."""
+    """letters: three or four different ones; operations: labels of OPERATIONS, no two neighbours equal."""
 
     letters: Letters
     operations: tuple[str, ...]
 
 
 def sample(rng: random.Random) -> Program:
-    """A random program; a quarter have three operations."""
+    """A random program; one in seven has three operations."""
     while True:  # only a program that leaves nothing over is drawn again
         operations: list[str] = []
-        for _ in range(2 if rng.random() < 0.75 else 3):
+        for _ in range(2 if rng.random() < 0.85 else 3):
             operations.append(rng.choice([o for o in OPERATIONS if o not in operations[-1:]]))
-        program = Program(tuple(rng.sample(LETTERS, rng.choice((3, 4, 4, 5)))), tuple(operations))
+        program = Program(tuple(rng.sample(LETTERS, rng.choice((3, 4)))), tuple(operations))
         if _is_valid(program):
             return program
 
@@ -60,7 +60,7 @@ def sample(rng: random.Random) -> Program:
 def _is_valid(program: Program) -> bool:
     letters, operations = program.letters, program.operations
     neighbours = zip(operations, operations[1:], strict=False)
-    return (3 <= len(letters) <= 5 and len(set(letters)) == len(letters) and len(operations) in (2, 3)
+    return (3 <= len(letters) <= 4 and len(set(letters)) == len(letters) and len(operations) in (2, 3)
             and sum(o in ("Chop", "Drop") for o in operations) < len(letters)
             and all(a != b for a, b in neighbours))
 
