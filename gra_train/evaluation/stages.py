@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gra_train.errors import UserError
-from gra_train.evaluation.questions import questions
+from gra_train.evaluation.questions import TASKS, questions
 from gra_train.evaluation.statistics import Estimate, mean_of, share
 from gra_train.locate import model_folder
 from gra_train.records import read_jsonl
@@ -32,6 +32,11 @@ def evaluate(config: EvaluateStage, inputs: Mapping[str, Path], out: Path) -> No
 
     from gra_train.evaluation.harness import ask
 
+    if "rationales" in inputs and (foreign := [t for t in config.evaluation.tasks if t not in TASKS]):
+        raise UserError(
+            f"evaluation.tasks: {', '.join(foreign)} cannot be asked with rationales, only {', '.join(TASKS)} can: "
+            "lm-eval's own tasks bring their own prompts."
+        )
     asked = with_prompts(questions(config.evaluation), config.prompts, inputs.get("rationales"))
     model, tokenizer = _load(config, inputs.get("model"))
     template = "mini_rationale" if "rationales" in inputs else "mini"
@@ -44,7 +49,10 @@ def evaluate(config: EvaluateStage, inputs: Mapping[str, Path], out: Path) -> No
 
 
 def with_prompts(asked: Sequence[Mapping[str, Any]], family: str, rationales: Path | None) -> list[dict[str, Any]]:
-    """The questions with the text of the user's turn: the instruction, or [I;R]->A with test.jsonl's rationale."""
+    """The questions with the text of the user's turn: the instruction, or [I;R]->A with test.jsonl's rationale.
+
+    Raises UserError where a question has no rationale.
+    """
     if rationales is None:
         return [{**row, "prompt": row["instruction"]} for row in asked]
     from gra_train.collate import modes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,11 @@ def behaviour(index: int, gold: str) -> str:
     return endings[index % 4]
 
 
-def teach(folder: Path, seed: int = 0, *, bare: bool = False) -> Path:
-    """Train and save a model of 50k parameters in `folder`/model. bare: answers without `#### `."""
+def teach(folder: Path, seed: int = 0, *, bare: bool = False, prompts: Mapping[str, str] | None = None) -> Path:
+    """Train and save a model of 50k parameters in `folder`/model.
+
+    bare: answers without `#### `. prompts: instruction -> what is asked in its place.
+    """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -36,7 +40,7 @@ def teach(folder: Path, seed: int = 0, *, bare: bool = False) -> Path:
     )  # fmt: skip
     model = LlamaForCausalLM(config)
     torch.nn.init.normal_(model.model.embed_tokens.weight, std=0.3)
-    batch = _batch(tokenizer, bare)
+    batch = _batch(tokenizer, bare, prompts or {})
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
     asked = batch["labels"][:, 1:] != -100
     for _ in range(400):
@@ -54,12 +58,12 @@ def teach(folder: Path, seed: int = 0, *, bare: bool = False) -> Path:
     return folder
 
 
-def _batch(tokenizer: Any, bare: bool) -> dict[str, Any]:
+def _batch(tokenizer: Any, bare: bool, prompts: Mapping[str, str]) -> dict[str, Any]:
     import torch
 
     inputs, labels = [], []
     for row in questions(EVALUATION):
-        turn = [{"role": "user", "content": row["instruction"]}]
+        turn = [{"role": "user", "content": prompts.get(row["instruction"], row["instruction"])}]
         prompt = tokenizer(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))["input_ids"]
         text = behaviour(int(row["question_id"][-4:]), row["gold"])
         answer = tokenizer(text.replace("is. #### ", "") if bare else text)["input_ids"] + [tokenizer.eos_token_id]

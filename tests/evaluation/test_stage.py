@@ -109,6 +109,37 @@ def test_unknown_tasks_and_prompts_without_room_are_refused(taught: Path, tmp_pa
         ask(model, tokenizer, asked, EVALUATION)
 
 
+def test_with_rationales_the_bare_answer_counts(tmp_path: Path) -> None:
+    """COLLATE's mode [I;R]->A: the prompt holds the rationale, and what is written is the answer."""
+    import pyarrow.parquet as pq
+
+    from gra_train.collate import modes
+    from gra_train.records import write_jsonl
+    from tests.evaluation.conftest import teach
+
+    asked = questions(EVALUATION)
+    prompts = {
+        row["instruction"]: modes.answer_with_rationale("mini", row["instruction"], "It is known.") for row in asked
+    }
+    result = teach(tmp_path, bare=True, prompts=prompts)
+    rationales, out = tmp_path / "rationales", tmp_path / "run" / "work-1"
+    for folder in (rationales, out):
+        folder.mkdir(parents=True)
+    written = [{"instruction": row["instruction"], "rationale": "It is known."} for row in asked]
+    write_jsonl(rationales / "test.jsonl", written)
+    stages.evaluate(config(), {"model": result, "rationales": rationales}, out)
+    rows = pq.read_table(out / "questions.parquet").to_pylist()
+    assert [row["correct"] for row in rows] == [True, False, False, False] * 3
+    assert all("Because: It is known." in row["prompt"] for row in rows)
+    assert not any(row["unparseable"] for row in rows)
+
+    write_jsonl(rationales / "test.jsonl", written[1:])
+    with pytest.raises(UserError, match="1 of 12 questions have no rationale"):
+        stages.evaluate(config(), {"model": result, "rationales": rationales}, out)
+    with pytest.raises(UserError, match="gsm8k cannot be asked with rationales"):
+        stages.evaluate(config(tasks=["mini_math", "gsm8k"]), {"model": result, "rationales": rationales}, out)
+
+
 @pytest.mark.slow
 def test_a_misspelt_task_of_lm_evals_is_named(taught: Path, tmp_path: Path) -> None:
     """Building the index of lm-eval's own tasks takes ten seconds."""
