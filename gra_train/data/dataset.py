@@ -57,7 +57,9 @@ def _source(config: DatasetStage, inputs: Mapping[str, Path], *, spare: int) -> 
     return load(config.source, seed=config.seed, rows=config.rows and config.rows + spare)
 
 
-def _fresh(source: Sequence[Sample], seeds: Sequence[Sample], check: Checker | None) -> tuple[list[Sample], dict[str, int]]:
+def _fresh(
+    source: Sequence[Sample], seeds: Sequence[Sample], check: Checker | None
+) -> tuple[list[Sample], dict[str, int]]:
     """(rows that are neither a seed nor held out, how many were removed as what)."""
     known = {s.instruction for s in seeds}
     new = [s for s in source if s.instruction not in known]

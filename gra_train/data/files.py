@@ -42,7 +42,9 @@ def read_rows(file: DataFile) -> Iterator[Row]:
     ending = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
     kind = ending.removesuffix(".gz")
     if kind not in ENDINGS:
-        raise UserError(f"{file.path}: unknown kind of file {ending or path.name!r}; expected one of {', '.join(ENDINGS)} (also .gz).")
+        raise UserError(
+            f"{file.path}: unknown kind of file {ending or path.name!r}; expected one of {', '.join(ENDINGS)} (also .gz)."
+        )
     if kind == ".parquet":
         yield from _parquet(path)
     elif kind == ".json":
@@ -69,7 +71,9 @@ def _bytes(path: Path) -> Iterator[bytes]:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
             yield from stream
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: not a whole gzip file ({error}); compress it again, or drop .gz from its name.") from None
+        raise UserError(
+            f"{path}: not a whole gzip file ({error}); compress it again, or drop .gz from its name."
+        ) from None
     except PermissionError:
         raise UserError(f"{path} cannot be read: permission denied.") from None
 
@@ -80,7 +84,9 @@ def _text(path: Path, line: bytes, place: str) -> str:
     try:
         return line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}, {place}: not UTF-8 text (byte {line[error.start]:#04x}); save the file as UTF-8.") from None
+        raise UserError(
+            f"{path}, {place}: not UTF-8 text (byte {line[error.start]:#04x}); save the file as UTF-8."
+        ) from None
 
 
 def _lines(path: Path) -> Iterator[Row]:

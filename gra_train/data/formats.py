@@ -9,7 +9,7 @@ from typing import Any
 from gra_train.errors import UserError, nearest
 
 Mapper = Callable[[dict[str, Any]], dict[str, Any]]
-FIELDS = ("instruction", "response", "input", "domain", "keywords", "summary", "id")
+FIELDS = ("instruction", "response", "input", "domain", "keywords", "summary", "id", "rationale")
 
 
 class BadRow(ValueError):
@@ -93,7 +93,11 @@ def _self_instruct(row: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(instances, list) or not instances or not isinstance(instances[0], dict):
         raise BadRow("its instances are not a list of objects with input and output")
     first = instances[0]
-    return {"instruction": _joined(row["instruction"], first.get("input", "")), "response": first.get("output"), "id": row.get("id")}
+    return {
+        "instruction": _joined(row["instruction"], first.get("input", "")),
+        "response": first.get("output"),
+        "id": row.get("id"),
+    }
 
 
 _USER, _ASSISTANT = ("user", "human", "prompter"), ("assistant", "gpt", "chatgpt", "bot", "model")
@@ -109,7 +113,9 @@ def _chat(row: dict[str, Any]) -> dict[str, Any]:
     told = [(str(t.get("role", t.get("from"))).lower(), t.get("content", t.get("value"))) for t in turns]
     question = next((i for i, (role, _) in enumerate(told) if role in _USER), None)
     if question is None:
-        raise BadRow(f"its conversation has no turn of a user; roles: {', '.join(role for role, _ in told) or '(none)'}")
+        raise BadRow(
+            f"its conversation has no turn of a user; roles: {', '.join(role for role, _ in told) or '(none)'}"
+        )
     answer = next((text for role, text in told[question + 1 :] if role in _ASSISTANT), "")
     return {"instruction": told[question][1], "response": answer, "id": row.get("id")}
 

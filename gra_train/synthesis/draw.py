@@ -89,7 +89,9 @@ def check_pool(models: Sequence[str], synthesis: Synthesis, *, pool: str) -> Non
     """Raises UserError where the pool has too few models for the roles, before any work is spent."""
     check_names(models, pool=pool)
     if synthesis.min_examples > synthesis.max_examples:
-        raise UserError(f"synthesis.min_examples={synthesis.min_examples} is above synthesis.max_examples={synthesis.max_examples}.")
+        raise UserError(
+            f"synthesis.min_examples={synthesis.min_examples} is above synthesis.max_examples={synthesis.max_examples}."
+        )
     if synthesis.roles == "single" or synthesis.review.mode == "none":
         return
     needed = synthesis.num_reviewers + 2

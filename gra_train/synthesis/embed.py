@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from gra_train.errors import UserError
+import itertools
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,13 +44,15 @@ def hashing(texts: Sequence[str]) -> np.ndarray:
 
     if not texts:
         return np.zeros((0, _DIMENSIONS), np.float32)
-    vectorizer = HashingVectorizer(n_features=_DIMENSIONS, analyzer=_words_and_pairs, binary=True, norm="l2", dtype=np.float32)
+    vectorizer = HashingVectorizer(
+        n_features=_DIMENSIONS, analyzer=_words_and_pairs, binary=True, norm="l2", dtype=np.float32
+    )
     return np.asarray(vectorizer.transform(texts).toarray(), np.float32)
 
 
 def _words_and_pairs(text: str) -> list[str]:
     words = re.findall(r"\w+", text.lower())
-    return [*words, *(f"{a} {b}" for a, b in zip(words, words[1:], strict=False))]
+    return [*words, *(f"{a} {b}" for a, b in itertools.pairwise(words))]
 
 
 def _sentence_transformer(name: str) -> Encoder:

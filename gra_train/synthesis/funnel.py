@@ -114,7 +114,9 @@ def _answers(counts: Counts, key: tuple[str, ...]) -> dict[str, int]:
     return {name: counts[*key, name] for name in ("answers", "repaired", "unparseable", "truncated")}
 
 
-def render(counts: Counts, *, models: Sequence[str], rounds: Sequence[dict[str, Any]], scoring: str, checked: bool) -> dict[str, Any]:
+def render(
+    counts: Counts, *, models: Sequence[str], rounds: Sequence[dict[str, Any]], scoring: str, checked: bool
+) -> dict[str, Any]:
     """funnel.json. Shares of correct rows are over rows whose correctness is known; without a checker they are left out."""
     steps: dict[str, Any] = {}
     for step in STEPS:

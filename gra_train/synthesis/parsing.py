@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Generic, TypeVar
 
 from gra_train.records import DOMAINS
@@ -38,6 +39,10 @@ class Parsed(Generic[T]):
     repaired: bool = False
 
 
+_OWN_TAG = re.compile(
+    r"<\s*/?\s*(?:domain|summary|keywords|instruction|flags|response|scores|review)\s*>", re.IGNORECASE
+)
+
 # --- shared steps
 
 
@@ -61,21 +66,22 @@ def between(text: str, tag: str, *, free_text: bool = False) -> Parsed[str] | No
     """
     opening = list(re.finditer(rf"<\s*{tag}\s*>", text, re.IGNORECASE))
     closing = list(re.finditer(rf"<\s*/\s*{tag}\s*>", text, re.IGNORECASE))
+    if len(opening) > 1 and not text[opening[-1].end() :].strip():  # `<tag>text<tag>`: the slash was forgotten
+        closing.append(opening.pop())
     if not opening and not closing:
         return None
     if not opening:
         return Parsed(text[: closing[0].start()].strip(), True)
     start = opening[-1]
     ends = [c for c in closing if c.start() >= start.end()]
-    if not ends and closing and len(opening) > 1:  # `<tag>text<tag>`, or a stray opening tag after the answer
-        start = opening[0]
-        ends = [c for c in closing if c.start() >= start.end()][:1]
     if not ends:
-        rest = re.split(r"<\s*/?\s*(?:domain|summary|keywords|instruction|flags|response|scores|review)\s*>",
-                        text[start.end():], flags=re.IGNORECASE)  # fmt: skip
-        return Parsed((text[start.end():] if free_text else rest[0]).strip(), True)
+        rest = text[start.end() :]
+        if (last := re.search(r"</\s*(\w+)\s*>\s*$", rest)) and get_close_matches(last[1].lower(), [tag], cutoff=0.7):
+            rest = rest[: last.start()]  # </summery>
+        return Parsed((rest if free_text else _OWN_TAG.split(rest)[0]).strip(), True)
     end = ends[-1] if free_text and len(opening) == 1 else ends[0]
-    return Parsed(text[start.end(): end.start()].strip(), len(opening) > 1)
+    asked = start[0].lower() == f"<{tag}>" and end[0].lower() == f"</{tag}>" and len(opening) == 1
+    return Parsed(text[start.end() : end.start()].strip(), not asked)
 
 
 def as_json(text: str) -> Any:
@@ -118,25 +124,40 @@ _REFUSAL = re.compile(
 )
 
 
-def refuse(text: str) -> None:
-    """Raises ParseError where the model declines to answer."""
-    if _REFUSAL.match(text.strip()):
+_UNWILLING = re.compile(r"\b(?:can(?:not|[’']?t)|unable|not able|won[’']?t|will not|decline)\b", re.IGNORECASE)
+
+
+def refuse(text: str, *, tagged: bool = False) -> None:
+    """Raises ParseError where the model declines to answer. tagged: only if it also says so soon ("I'm sorry" may be content)."""
+    text = text.strip()
+    if _REFUSAL.match(text) and (not tagged or _UNWILLING.search(text[:150])):
         raise ParseError("refusal")
 
 
+_INTERJECTION = r"(?:sure|certainly|of course|okay|ok|great|absolutely|no problem|understood|got it|alright|gladly)\b"
+_OUTPUT = r"(?:instruction|task|prompt|question|answer|response|solution|summary|abstract|key\s?words?)s?\b"
+_PREAMBLE = re.compile(
+    rf"(?:{_INTERJECTION}[^\n]{{0,200}}?:|(?:here|below|the following)\b[^\n:]{{0,100}}{_OUTPUT}[^\n:]{{0,100}}:)[*_ ]*\n+(?=\S)"
+    rf"|(?:{_INTERJECTION}[^\n:]{{0,80}}:|here(?:['’]s| is| are)[^\n:]{{0,40}}{_OUTPUT}[^\n:]{{0,40}}:)\s*(?=\S)",
+    re.IGNORECASE,
+)
+
+
 def _unlabelled(text: str, labels: str) -> str:
-    """`text` without a preamble line ("Sure! Here is ...:") and without a label ("**Summary:**") before it."""
+    """`text` without a preamble ("Sure! Here is ...:") and without a label ("**Summary:**") before it.
+
+    A sentence that ends in a colon is a preamble only if it opens with an interjection or names what was asked for: "Given the
+    following text, count its nouns:" is part of an instruction.
+    """
     text = text.strip()
-    preamble = re.match(r"(?:[^\n]{0,200}?:)[*_ ]*\n+(?=\S)", text)
-    starts = re.match(
-        r"(?:sure|certainly|of course|okay|ok|great|absolutely|here|below|the following|no problem|understood|got it|based on|happy|alright|yes|"
-        r"thank|i have|i've|this is|let me|given|using|certo|gladly|with)\b", text, re.IGNORECASE)  # fmt: skip
-    if preamble and starts:
-        text = text[preamble.end():]
-    elif starts and (inline := re.match(r"(?:sure|certainly|of course|okay|ok|here)\b[^\n:]{0,80}:\s*(?=\S)", text, re.IGNORECASE)):
-        text = text[inline.end():]
-    label = re.match(rf"[#*_\s>\"-]*(?:{labels})(?:\s*\([^)\n]*\))?\s*(?:[*_\"]*\s*[:=：]\s*[*_]*|[*_]+\s*\n|\n)\s*", text, re.IGNORECASE)
-    return text[label.end():] if label and label.end() < len(text) else text
+    if preamble := _PREAMBLE.match(text):
+        text = text[preamble.end() :]
+    label = re.match(
+        rf"[#*_\s>\"-]*(?:{labels})(?:\s*\([^)\n]*\))?\s*(?:[*_\"]*\s*[:：]\s*[*_]*|[*_]+\s*\n|\n)\s*",
+        text,
+        re.IGNORECASE,
+    )
+    return text[label.end() :] if label and label.end() < len(text) else text
 
 
 def _without_epilogue(text: str) -> str:
@@ -228,18 +249,18 @@ def _items(content: str) -> list[str]:
     """The entries of a list, however it is written: JSON, bullets, numbers, semicolons, commas, lines."""
     value = as_json(content) if content.lstrip("`json \n").startswith(("[", "{")) else None
     if isinstance(value, dict):
-        value = next((v for k, v in value.items() if "keyword" in str(k).lower()), None) or list(value.values())
+        value = next((v for k, v in value.items() if str(k).lower() == "keywords"), list(value.values()))
     if isinstance(value, str):
         content, value = value, None
     if isinstance(value, list):
         return [str(v.get("keyword", v) if isinstance(v, dict) else v) for v in value]
     content = plain(content).strip("[]").strip()
     lines = [line for line in content.splitlines() if line.strip()]
+    if len(lines) == 1 and len(inline := re.split(r"(?:^|\s)\(?\d[.)]\s+", content)) > 2:
+        return [part for part in inline if part.strip()]
     marked = [line for line in lines if re.match(r"\s*(?:[-*•–+]|\(?\d+[.):])\s*\S", line)]
     if len(marked) >= 2 or (marked and len(marked) == len(lines)):
         return marked
-    if (inline := re.split(r"(?:^|\s)\(?\d[.)]\s+", content))[1:] and len(lines) == 1:
-        return [part for part in inline if part.strip()]
     if len(lines) > 1 and not any("," in line or ";" in line for line in lines):
         return lines
     separator = ";" if ";" in content else "," if "," in content else "|" if "|" in content else "\n"
@@ -248,7 +269,12 @@ def _items(content: str) -> list[str]:
 
 def _keyword(item: str) -> str:
     item = re.sub(r"^\s*(?:[-*•–+]|\(?\d+[.):])\s*", "", item)
-    item = re.sub(r"\((?:abstract|concrete)[^)]*\)|^(?:abstract|concrete)(?: \w+)?\s*:|\s[-–:]\s.*$|:\s.*$", "", plain(item), flags=re.IGNORECASE)
+    item = re.sub(
+        r"\((?:abstract|concrete)[^)]*\)|^(?:abstract|concrete)(?: \w+)?\s*:|\s[-–:]\s.*$|:\s.*$",
+        "",
+        plain(item),
+        flags=re.IGNORECASE,
+    )
     item = re.sub(r"^(?:and|keyword \d\W*)\s+", "", item.strip(), flags=re.IGNORECASE)
     return " ".join(item.strip(" \t\"'“”‘’.,;#").split())
 
@@ -259,7 +285,10 @@ def _keyword_tuple(content: str) -> tuple[str, ...]:
         raise ParseError("no keywords")
     if any(len(word.split()) > MAX_KEYWORD_WORDS for word in words):
         raise ParseError("sentences in place of keywords")
-    return tuple({word.casefold(): word for word in reversed(words)}.values())[::-1]
+    first: dict[str, str] = {}
+    for word in words:
+        first.setdefault(word.casefold(), word)
+    return tuple(first.values())
 
 
 def keywords(text: str) -> Parsed[tuple[str, ...]]:
@@ -302,7 +331,7 @@ def new_keywords(text: str, *, domain: str = "", taken: Iterable[Sequence[str]] 
 def instruction(text: str) -> Parsed[str]:
     """An instruction (prompt 5)."""
     parsed = _free_text(text, "instruction", "(?:new |the |generated )?(?:instruction|task|prompt|question)")
-    refuse(parsed.value)
+    refuse(parsed.value, tagged=True)
     if len(parsed.value.split()) < 2:
         raise ParseError("too short for an instruction")
     return parsed
@@ -310,4 +339,4 @@ def instruction(text: str) -> Parsed[str]:
 
 def response(text: str) -> Parsed[str]:
     """A response (prompt 7). A refusal between the tags is a response, for the reviewers to judge; a bare one is none."""
-    return _free_text(text, "response", "response|answer|(?:the |final )?solution")
+    return _free_text(text, "response", "response|(?:the )?(?:final )?(?:answer|solution)")

@@ -25,12 +25,13 @@ def _sections(text: str, names: Sequence[str]) -> list[list[str]]:
     """
     label = re.compile(
         r"(?:^|[\n|,;{(\[]|\d[.)])[\s*_\"'>#•|+-]*(?:\d+[.)]\s*)?[\s*_\"']*(" + "|".join(f"(?:{n})" for n in names)
-        + rf")\b[\s*_\"']*(?:score|rating)?[\s*_\"']*(?=[:=|(\[–—-]|{_NUMBER}|(?:is|gets)\b)",
+        + rf")\b[\s*_\"']*(?:score|rating)?[\s*_\"']*(?=[:=|(\[–—✓✔✅✗✘❌-]|{_NUMBER}|(?:is|gets)\b)",
         re.IGNORECASE)  # fmt: skip
     marks = list(label.finditer(text))
     found: list[list[str]] = [[] for _ in names]
-    for mark, after in zip(marks, [*marks[1:], None], strict=True):
-        section = text[mark.end(): after.start() if after else len(text)]
+    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    for mark, end in zip(marks, ends, strict=False):
+        section = text[mark.end() : end]
         position = next(i for i, n in enumerate(names) if re.fullmatch(n, mark[1], re.IGNORECASE))
         found[position].append(section)
     return found
@@ -49,7 +50,9 @@ def _integer(word: str) -> int:
 def _score(section: str) -> int:
     """The number that a label's section gives: directly after it, or the one marked `n/10`, or the only one."""
     scale = re.search(rf"({_NUMBER})[*_\s]*(?:/|out of|of)[*_\s]*({_NUMBER})", section, re.IGNORECASE)
-    direct = re.match(rf"[\s:=|*_\"'(\[–—]*-?(?:score|rating|is|gets)?[\s:=|*_\"'(\[–—]*({_NUMBER})", section, re.IGNORECASE)
+    direct = re.match(
+        rf"[\s:=|*_\"'(\[–—]*(?:-\s+)?(?:score|rating|is|gets)?[\s:=|*_\"'(\[–—]*({_NUMBER})", section, re.IGNORECASE
+    )
     numbers = re.findall(_NUMBER, section, re.IGNORECASE)
     if scale and (direct is None or direct.start(1) == scale.start(1)):
         if _integer(scale[2]) != HIGHEST:
@@ -91,7 +94,9 @@ def _scores(content: str, *, bare: bool) -> tuple[int, ...]:
             raise ParseError("two scores for one criterion")
         return tuple(values.pop() for values in read)
     line = rf"[\[(]?\s*(?:(?:{_NUMBER})(?:\s*/\s*10)?[\s,;|]*)+[\])]?\.?"
-    lines = [part for part in content.splitlines() if re.fullmatch(line, plain(part), re.IGNORECASE)] if bare else [content]
+    lines = (
+        [part for part in content.splitlines() if re.fullmatch(line, plain(part), re.IGNORECASE)] if bare else [content]
+    )
     if bare and len(lines) != 1:
         raise ParseError("no scores")
     numbers = re.findall(_NUMBER, re.sub(r"/\s*10\b", "", lines[0]), re.IGNORECASE)
@@ -106,7 +111,14 @@ def _review_text(text: str) -> str | None:
         return found.value
     value = as_json(text) if "{" in text else None
     if isinstance(value, dict):
-        given = next((v for k, v in value.items() if str(k).lower() in ("review", "comment", "reason", "explanation", "feedback")), None)
+        given = next(
+            (
+                v
+                for k, v in value.items()
+                if str(k).lower() in ("review", "comment", "reason", "explanation", "feedback")
+            ),
+            None,
+        )
         if isinstance(given, str):
             return given
     match = re.search(r"(?:^|\n)[\s*_#]*(?:short |brief |overall )?(?:review|comments?|feedback|justification|reasons?)[\s*_]*[:：]\s*(.+)", text,
@@ -128,8 +140,14 @@ def scored(text: str) -> Parsed[tuple[tuple[int, ...], str]]:
     if any(not LOWEST <= value <= HIGHEST for value in values):
         raise ParseError("a score outside 1 to 10")
     asked = "\n".join(f"{name}: {value}" for name, value in zip(CRITERIA, values, strict=True))
-    strict = found is not None and not found.repaired and found.value == asked and between(text, "review") is not None
+    reason = between(text, "review")
+    strict = found == Parsed(asked) and reason is not None and not reason.repaired
     return Parsed((values, " ".join(plain(review or "").split())), not strict)
+
+
+_BARE_FLAGS = re.compile(
+    r"^\W*((?:(?:\d+|yes|no|true|false)[ ,;/]+)+(?:\d+|yes|no|true|false))\W*$", re.IGNORECASE | re.MULTILINE
+)
 
 
 def _flag(section: str) -> int:
@@ -153,7 +171,7 @@ def _flags(content: str, *, bare: bool) -> tuple[int, ...]:
                 raise ParseError("two flags for one criterion")
             return tuple(values.pop() for values in read)
         if bare:
-            lists = re.findall(r"\[[^\[\]]*\]", content) or re.findall(r"(?m)^\W*((?:\w+[\s,;/]+)*\w+)\W*$", content)
+            lists = re.findall(r"\[[^\[\]]*\]", content) or _BARE_FLAGS.findall(content)
             if len({" ".join(part.split()) for part in lists}) > 1:
                 raise ParseError("several lists of flags")
             content = lists[0] if lists else ""

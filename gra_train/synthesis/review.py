@@ -10,6 +10,7 @@ from typing import Protocol
 
 from gra_train.chat.protocol import Likelihood, TokenLogProbs
 from gra_train.records import InstructionReview, Review
+from gra_train.synthesis import likelihood
 from gra_train.synthesis.generate import instruction_prompt
 from gra_train.synthesis.prompts import Prompt, Scored
 from gra_train.synthesis.telling import Telling
@@ -64,9 +65,7 @@ class TextReviewing:
         return (await _written(telling, ADJUDICATOR, [telling.draw.adjudicator], prompt))[0]
 
 
-async def _written(
-    telling: Telling, role: str, models: Sequence[str], prompt: Prompt[Scored]
-) -> list[Review | None]:
+async def _written(telling: Telling, role: str, models: Sequence[str], prompt: Prompt[Scored]) -> list[Review | None]:
     answers = await telling.several(role, models, prompt)
     return [None if a is None else Review(model, *a) for model, a in zip(models, answers, strict=True)]
 
@@ -102,7 +101,13 @@ class LikelihoodReviewing:
         return (await self._scores(telling, ADJUDICATOR, models, keywords, instruction, response))[0]
 
     async def _scores(
-        self, telling: Telling, role: str, models: Sequence[str], keywords: Sequence[str], instruction: str, response: str
+        self,
+        telling: Telling,
+        role: str,
+        models: Sequence[str],
+        keywords: Sequence[str],
+        instruction: str,
+        response: str,
     ) -> list[Review]:
         own_prompt = telling.family.response(instruction)
         texts = [(own_prompt, response), (instruction_prompt(telling, keywords), instruction)]

@@ -44,7 +44,9 @@ def seeds(config: SeedsStage, inputs: Mapping[str, Path], out: Path) -> None:
     names = [m.name for m in config.pool.models]
     check_names(names, pool=config.pool.name)
     rows = load(config.seeds, seed=config.seed)
-    tell = partial(annotate, seed=config.seed, models=names, family=family(config.synthesis.prompts), synthesis=config.synthesis)
+    tell = partial(
+        annotate, seed=config.seed, models=names, family=family(config.synthesis.prompts), synthesis=config.synthesis
+    )
     with (
         _pool(config.pool.models, config.ledger, config.pool.batch_tokens, out) as models,
         progress.task("annotating seeds", total=len(rows), unit="seeds") as bar,
@@ -84,7 +86,9 @@ def synthesize(config: SynthesizeStage, inputs: Mapping[str, Path], out: Path) -
 
         def on_wave(round: int, candidates: int, kept: int) -> None:
             bar.note = f"round {round + 1} of {synthesis.rounds}, {kept} of {synthesis.target} rows"
-            _log_metrics(out, {"synthesis/round": round, "synthesis/round_candidates": candidates, "synthesis/kept": kept})
+            _log_metrics(
+                out, {"synthesis/round": round, "synthesis/round_candidates": candidates, "synthesis/kept": kept}
+            )
 
         kept = run_rounds(loop, annotated, on_round=on_round, on_wave=on_wave, on_done=bar.advance)
     scoring = "none" if synthesis.review.mode == "none" else synthesis.review.scoring
@@ -92,7 +96,9 @@ def synthesize(config: SynthesizeStage, inputs: Mapping[str, Path], out: Path) -
     _write_json(out / "funnel.json", funnel.render(
         counts, models=names, rounds=finished, scoring=scoring, checked=check is not None))  # fmt: skip
     if len(kept) < synthesis.target:
-        log.warning("%d of %d rows were kept; funnel.json says what became of the other candidates", len(kept), synthesis.target)
+        log.warning(
+            "%d of %d rows were kept; funnel.json says what became of the other candidates", len(kept), synthesis.target
+        )
 
 
 def distill(config: DistillStage, inputs: Mapping[str, Path], out: Path) -> None:
@@ -108,12 +114,19 @@ def distill(config: DistillStage, inputs: Mapping[str, Path], out: Path) -> None
         questions = [q for q in given if q.instruction not in known]
     questions = questions[: config.rows]
     if not questions:
-        raise UserError(f"instructions.path={config.instructions.path!r}: every instruction is already a seed; nothing is left to answer.")
+        raise UserError(
+            f"instructions.path={config.instructions.path!r}: every instruction is already a seed; nothing is left to answer."
+        )
     prompts = family(config.synthesis.prompts)
 
     async def answer(ask: Any, question: Sample) -> tuple[str | None, list[Attempt]]:
         trace: list[Attempt] = []
-        call = Call("teacher", config.model.name, prompts.response(question.instruction), partial(number, config.seed, question.id))
+        call = Call(
+            "teacher",
+            config.model.name,
+            prompts.response(question.instruction),
+            partial(number, config.seed, question.id),
+        )
         (text,) = await ask_all(ask, [call], synthesis=config.synthesis, trace=trace)
         return text, trace
 

@@ -48,7 +48,9 @@ class MiniFamily:
     """The methods are those of prompts.Family."""
 
     def domain(self, instruction: str) -> Prompt[str]:
-        return Prompt("domain", _turn(prompts.domain(instruction)), _reader(_read_domain, "none of the seven domains"), str)
+        return Prompt(
+            "domain", _turn(prompts.domain(instruction)), _reader(_read_domain, "none of the seven domains"), str
+        )
 
     def summary(self, instruction: str) -> Prompt[str]:
         return Prompt("summary", _turn(prompts.summary(instruction)), _read_text, str)
@@ -84,7 +86,9 @@ class MiniFamily:
 
     def adjudication(self, instruction: str, response: str, reviews: Sequence[Review]) -> Prompt[Scored]:
         """The reviewers' means stand for their reviews: a model of this size reads no more."""
-        return self._scored("adjudication", prompts.adjudication(instruction, response, [fmean(r.scores) for r in reviews]))
+        return self._scored(
+            "adjudication", prompts.adjudication(instruction, response, [fmean(r.scores) for r in reviews])
+        )
 
     def _scored(self, kind: str, text: str) -> Prompt[Scored]:
         return Prompt(kind, _turn(text), _reader(prompts.read_review, "not six scores"),
