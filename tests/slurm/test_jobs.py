@@ -54,19 +54,21 @@ def test_experiment_in_one_allocation_stopped_midway_ends_as_if_undisturbed(slur
 def test_a_stage_with_two_tasks(slurm, tmp_path):
     """srun starts two torchrun agents of one rank each: one model."""
     data = tmp_path / "data.jsonl"
-    data.write_text(
-        "".join(json.dumps({"instruction": f"add {i} and 1", "response": f"{i + 1}"}) + "\n" for i in range(8))
-    )
+    rows = [{"instruction": f"add {i} and 1", "response": f"{i + 1}"} for i in range(8)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     job = slurm.sbatch(
         "--ntasks-per-node=2",
         str(ROOT / "slurm" / "train.sbatch"),
-        *("sft", *TINY, f"data={data}", "resources=cpu2", f"runs_dir={tmp_path / 'runs'}"),
+        *("sft", f"data={data}", "+arms.own={data:own,with_seeds:false}", "compare.baseline=own"),
+        *("student=mini", "sft=mini", "debug=tiny", "tracking=off", "resources=cpu2", f"runs_dir={tmp_path / 'runs'}"),
         GRA_TRAIN=gra_train(),
     )
     assert slurm.wait(job, seconds=300)["JobState"] == "COMPLETED", slurm.output()
     trained = runs(tmp_path / "runs", "sft")
     assert trained
     assert (trained[0] / "result" / "model" / "config.json").is_file()
+    slurmd = (slurm.folder / "log" / "slurmd.log").read_text()
+    assert f"launch task StepId={job}.0" in slurmd, "srun started it; each torchrun then waits for the other"
 
 
 def test_sweep_builds_what_its_jobs_share_once(slurm, tmp_path):
