@@ -1,0 +1,48 @@
+"""COLLATE's three modes, told apart by the prompt: I -> A, I -> R and [I;R] -> A (arXiv 2506.02519, section 3.1).
+
+Each function returns the text of the user's turn. `family` is "tags" for real models (one skeleton for all modes: role,
+task between markers, labelled fields, the place where the answer begins) or "mini" for the miniature's short prompts.
+"""
+
+from __future__ import annotations
+
+import re
+
+from gra_train.mini import prompts as mini
+
+ROLE = "You are a careful assistant who solves tasks of many kinds."
+TASKS = {
+    "answer": "Give the answer to the instruction. Write the answer alone, without explanation.",
+    "rationale": (
+        "Think the instruction through for another assistant, who will read your reasoning and then give the answer. "
+        "Write the reasoning that helps that assistant most to find the right answer: what matters, the steps in order, "
+        "what each step establishes."
+    ),
+    "answer_with_rationale": (
+        "Give the answer to the instruction. A rationale by another assistant is shown: use it where it is sound. "
+        "Write the answer alone, without explanation."
+    ),
+}
+_MARKERS = re.compile(r"<<<|>>>")
+
+
+def answer(family: str, instruction: str) -> str:
+    """I -> A."""
+    return mini.answer(instruction) if family == "mini" else _skeleton("answer", Instruction=instruction)
+
+
+def rationale(family: str, instruction: str) -> str:
+    """I -> R: reasoning that is of use to another assistant."""
+    return mini.explain(instruction) if family == "mini" else _skeleton("rationale", Instruction=instruction)
+
+
+def answer_with_rationale(family: str, instruction: str, rationale: str) -> str:
+    """[I;R] -> A."""
+    if family == "mini":
+        return mini.answer_with(instruction, rationale)
+    return _skeleton("answer_with_rationale", Instruction=instruction, Rationale=rationale)
+
+
+def _skeleton(mode: str, **fields: str) -> str:
+    shown = "\n".join(f"{label}: {_MARKERS.sub('', text).strip()}" for label, text in fields.items())
+    return f"{ROLE}\n\n<<<TASK\n{TASKS[mode]}\n{shown}\nTASK>>>\n\nResponse:"
