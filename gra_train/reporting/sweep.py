@@ -6,7 +6,7 @@ Differences are also shown with the questions resampled (see statistics.paired_d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,12 @@ from gra_train.reporting.stages import read_table
 from gra_train.reporting.table import AVERAGE, REVIEWERS, columns, estimate
 
 
-def aggregate(folders: Sequence[Path]) -> dict[str, Any]:
+def aggregate(
+    folders: Sequence[Path], *, keep: Callable[[str], bool] = lambda label: True, baseline: str = ""
+) -> dict[str, Any]:
     """One table of several comparisons (folders with table.json and answers.parquet), ordered by seed.
+
+    keep: which rows, by label. baseline: which row the others are set against (default: the comparisons' own).
 
     {name, seeds, baseline, confidence, tasks, rows: [{label, data_correct, scores: {task: estimate}, per_seed,
     difference, pooled}], steps: [{step, rows, correct}], claims: [{text, ours, theirs, difference, pooled, verdict,
@@ -36,7 +40,9 @@ def aggregate(folders: Sequence[Path]) -> dict[str, Any]:
         for key in ("tasks", "baseline", "reviewers"):
             if table[key] != first[key]:
                 raise UserError(f"these comparisons differ in their {key}: {first[key]} and {table[key]}")
-    labels = [row["label"] for row in first["rows"]]
+    labels = [row["label"] for row in first["rows"] if keep(row["label"])]
+    for table in tables if baseline in labels else []:
+        table["baseline"] = baseline
     rows = [_row(label, tables, sheets) for label in labels]
     result = {key: first[key] for key in ("name", "baseline", "confidence", "tasks", "reviewers")}
     result |= {"seeds": seeds, "rows": rows, "steps": _steps(tables)}
