@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 Encoder = Callable[[Sequence[str]], "np.ndarray"]
-"""n texts -> float32 [n, dimensions], every row of norm 1 (of an empty text: 0)."""
+"""n texts (at least one) -> float32 [n, dimensions], every row of norm 1 (of an empty text: 0)."""
 
 _DIMENSIONS = 2048
 _MINILM = "all-MiniLM-L6-v2"
@@ -42,8 +42,6 @@ def hashing(texts: Sequence[str]) -> np.ndarray:
     import numpy as np
     from sklearn.feature_extraction.text import HashingVectorizer
 
-    if not texts:
-        return np.zeros((0, _DIMENSIONS), np.float32)
     vectorizer = HashingVectorizer(
         n_features=_DIMENSIONS, analyzer=_words_and_pairs, binary=True, norm="l2", dtype=np.float32
     )
@@ -77,6 +75,6 @@ def _sentence_transformer(name: str) -> Encoder:
 
     def encode(texts: Sequence[str]) -> np.ndarray:
         vectors = model.encode(list(texts), batch_size=64, normalize_embeddings=True, show_progress_bar=False)
-        return np.asarray(vectors, np.float32).reshape(len(texts), -1)
+        return np.asarray(vectors, np.float32)
 
     return encode

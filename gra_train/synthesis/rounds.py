@@ -201,5 +201,5 @@ def _embed(loop: Loop, rows: Sequence[Sample] | Sequence[Candidate]) -> Any:
     import numpy as np
 
     texts = [text_of(row, loop.synthesis.dedup) for row in rows]
-    parts = [loop.encode(texts[i : i + BLOCK]) for i in range(0, max(len(texts), 1), BLOCK)]
-    return np.concatenate(parts)
+    parts = [loop.encode(texts[i : i + BLOCK]) for i in range(0, len(texts), BLOCK)]
+    return np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)

