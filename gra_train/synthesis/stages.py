@@ -21,6 +21,7 @@ from gra_train import progress
 from gra_train.data.load import load
 from gra_train.errors import UserError
 from gra_train.records import Sample, read_samples, write_samples
+from gra_train.reporting.cards import write_card
 from gra_train.schema import Model
 from gra_train.stages import DistillStage, SeedsStage, SynthesizeStage
 from gra_train.synthesis import funnel
@@ -95,6 +96,8 @@ def synthesize(config: SynthesizeStage, inputs: Mapping[str, Path], out: Path) -
     write_samples(out, kept)
     _write_json(out / "funnel.json", funnel.render(
         counts, models=names, rounds=finished, scoring=scoring, checked=check is not None))  # fmt: skip
+    if (out.parent / "config.yaml").is_file():  # as in every run
+        write_card(out)
     if len(kept) < synthesis.target:
         log.warning(
             "%d of %d rows were kept; funnel.json says what became of the other candidates", len(kept), synthesis.target
