@@ -6,9 +6,15 @@ what it installs.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
-from collections.abc import Generator
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -56,3 +62,51 @@ def data_dir() -> Path:
         pytest.skip("GRA_DATA_DIR is not set: no real data sets here")
     assert Path(named).is_dir(), f"GRA_DATA_DIR={named} is no folder"
     return Path(named)
+
+
+@pytest.fixture(scope="session")
+def transformers_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], str]]:
+    """serve(model folder) -> base URL of a real `transformers serve` process, started at its first use.
+
+    The served name is the folder's path (this server wants it so).
+    """
+    for needed in ("fastapi", "uvicorn", "openai"):
+        if importlib.util.find_spec(needed) is None:
+            pytest.skip(f"transformers serve needs {needed} (the serving extra)")
+    processes: list[subprocess.Popen[bytes]] = []
+    urls: dict[Path, str] = {}
+
+    def serve(folder: Path) -> str:
+        if folder in urls:
+            return urls[folder]
+        home = tmp_path_factory.mktemp("hub")
+        (home / "hub").mkdir()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        command = [Path(sys.executable).with_name("transformers"), "serve", folder, "--device", "cpu"]
+        command += ["--continuous-batching", "--host", "127.0.0.1", "--port", str(port)]
+        with (home / "log.txt").open("wb") as log:
+            environment = {**os.environ, "HF_HOME": str(home)}
+            processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
+                break
+            except OSError:
+                said = (home / "log.txt").read_text()[-2000:]
+                assert processes[-1].poll() is None, f"transformers serve ended: {said}"
+                assert time.monotonic() < deadline, f"transformers serve did not start: {said}"
+                time.sleep(0.3)
+        urls[folder] = f"http://127.0.0.1:{port}/v1"
+        return urls[folder]
+
+    yield serve
+    for process in processes:
+        process.terminate()
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -29,6 +29,7 @@ from gra_train.schema import Model
 log = logging.getLogger(__name__)
 _RETRIED = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 _LONGEST_WAIT_S = 60.0
+_NO_EXPRESSIONS = "the server does not keep answers to a regular expression; they are parsed as they come"
 
 
 class HttpModel:
@@ -58,6 +59,8 @@ class HttpModel:
         self._slots = asyncio.Semaphore(model.max_concurrency)
         self._session: aiohttp.ClientSession | None = None
         self._merge_system = False
+        self._probe: asyncio.Future[bool] | None = None
+        self._constrains = True
         self._warned = False
 
     @cached_property
@@ -89,6 +92,11 @@ class HttpModel:
             named = self.settings.api_key_env or "none is set: name its environment variable in api_key_env"
             raise UserError(f"model {self.name!r}: {self.url} refuses the API key ({named}), status {status}")
 
+    @property
+    def _open_session(self) -> aiohttp.ClientSession:
+        assert self._session is not None, "the model is not open"
+        return self._session
+
     async def close(self) -> None:
         if self._session:
             await self._session.close()
@@ -96,12 +104,14 @@ class HttpModel:
 
     async def complete(self, request: Completion) -> Reply:
         """One chat completion. Raises ModelError after the last retry, or at once for a request that is refused."""
-        merge = self._merge_system
-        try:
-            data = await self._post("chat/completions", self._chat_body(request, merge))
-        except _NoSystemRoleError:
-            self._merge_system = True
-            data = await self._post("chat/completions", self._chat_body(request, True))
+        while True:
+            body = self._chat_body(request)
+            try:
+                data = await self._post("chat/completions", body)
+                break
+            except _RefusedError as error:
+                if not await self._adapt(body, error.text):
+                    raise
         try:
             choice, usage = data["choices"][0], data.get("usage") or {}
             text = _clean(choice["message"]["content"] or "")
@@ -109,7 +119,7 @@ class HttpModel:
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise ModelError(f"{self._where('chat/completions')}: not a chat completion ({error!r})") from None
         if request.regex is not None and finish != "length" and not _matches(request.regex, text):
-            self._warn("the server ignores regular expressions; answers are parsed as they come")
+            self._warn(_NO_EXPRESSIONS)
         prompt, written = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
         return Reply(text, "length" if finish == "length" else "stop", int(prompt), int(written))
 
@@ -129,19 +139,56 @@ class HttpModel:
             return TokenLogProbs(())
         ids = prompt_ids + continuation_ids
         body = {"model": self.served_name, "prompt": ids, "temperature": 0, "max_tokens": 1}
-        data = await self._post("completions", {**body, "echo": True, "logprobs": 1, "prompt_logprobs": 0})
-        values = _prompt_logprobs(data, ids)
+        values, cause = None, "it knows neither prompt_logprobs nor echo"
+        try:
+            data = await self._post("completions", {**body, "echo": True, "logprobs": 1, "prompt_logprobs": 0})
+            values = _prompt_logprobs(data, ids)
+        except _RefusedError as error:
+            cause = error.text
         if values is None:
             raise ModelError(
-                f"{self._where('completions')}: the server returns no log-probabilities of the prompt (neither by "
-                "prompt_logprobs nor by echo); score with a model in process, or with vLLM."
+                f"{self._where('completions')}: the server gives no log-probabilities of a prompt ({cause}); score "
+                "with a model in process, or with vLLM."
             )
         texts = self.tokenizer.batch_decode([[t] for t in continuation_ids]) if self.settings.path else []
         return TokenLogProbs(tuple(values[len(prompt_ids) : len(ids)]), tuple(texts))
 
-    def _chat_body(self, request: Completion, merge: bool) -> dict[str, Any]:
+    async def _adapt(self, body: dict[str, Any], text: str) -> bool:
+        """Do without what the server does not take, if the request had it. True: worth asking again."""
+        if "structured_outputs" in body and "structured_outputs" in text:
+            self._constrains = False
+            self._warn(_NO_EXPRESSIONS)
+            return True
+        return self._may_be_the_system_role(body) and await self._probe_system_role()
+
+    def _may_be_the_system_role(self, body: dict[str, Any]) -> bool:
+        taken = self._probe is not None and self._probe.done() and not self._probe.result()
+        return not taken and any(m["role"] == "system" for m in body.get("messages", ()))
+
+    async def _probe_system_role(self) -> bool:
+        """Find out, once, whether the served template refuses a system role (answered by 400, 422 or a bare 500).
+
+        It does if a tiny request fails with one and passes without, three times running: a flaky server is no proof.
+        Always True: whatever was found, the request is worth asking again.
+        """
+        if self._probe is None:
+            self._probe = asyncio.ensure_future(self._refuses_system_role())
+        self._merge_system = await asyncio.shield(self._probe)
+        return True
+
+    async def _refuses_system_role(self) -> bool:
+        turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
+        for _ in range(3):
+            for messages, wanted in ((turns, False), (turns[1:], True)):
+                body = {"model": self.served_name, "messages": messages, "max_tokens": 1}
+                if (await self._status("chat/completions", body) == 200) != wanted:
+                    return False
+        log.info("model %r: its template refuses a system role; it goes in front of the first user turn", self.name)
+        return True
+
+    def _chat_body(self, request: Completion) -> dict[str, Any]:
         sampling = request.sampling
-        messages = merge_system(request.messages) if merge else list(request.messages)
+        messages = merge_system(request.messages) if self._merge_system else list(request.messages)
         body: dict[str, Any] = {
             "model": self.served_name,
             "messages": messages,
@@ -153,28 +200,26 @@ class HttpModel:
         }
         if sampling.stop:
             body["stop"] = list(sampling.stop)
-        if request.regex is not None:
+        if request.regex is not None and self._constrains:
             body["structured_outputs"] = {"regex": request.regex}  # vLLM
         return body
 
     async def _post(self, verb: str, body: dict[str, Any]) -> Any:
         """The JSON answer. Retries what may pass (connection, 408, 429, 5xx, broken JSON) with growing random waits."""
-        assert self._session is not None, "the model is not open"
         cause = ""
         for attempt in range(self.settings.retries + 1):
             wait = min(_LONGEST_WAIT_S, 0.5 * 2**attempt) * random.uniform(0.5, 1.0)
             try:
                 async with self._slots:
                     self.calls += 1
-                    async with self._session.post(f"{self.url}/{verb}", json=body) as response:
+                    async with self._open_session.post(f"{self.url}/{verb}", json=body) as response:
                         if response.status == 200:
                             return await response.json(content_type=None)
                         text = self._scrub((await response.text(errors="replace"))[:500])
                         cause = f"status {response.status}: {text}"
-                        if _refuses_system(body, text):
-                            raise _NoSystemRoleError(f"{self._where(verb)}: {cause}")
-                        if response.status not in _RETRIED:
-                            raise ModelError(f"{self._where(verb)}: {cause}")
+                        unclear = response.status == 500 and self._may_be_the_system_role(body)
+                        if response.status not in _RETRIED or unclear:
+                            raise _RefusedError(f"{self._where(verb)}: {cause}", text)
                         wait = max(wait, _retry_after(response.headers.get("Retry-After")))
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
                 cause = self._cause(error)
@@ -187,6 +232,16 @@ class HttpModel:
         if not self._warned:
             log.warning("model %r: %s", self.name, text)
         self._warned = True
+
+    async def _status(self, verb: str, body: dict[str, Any]) -> int:
+        """The status of one call, 0 without an answer. Some servers drop the connection after an error: try thrice."""
+        for _ in range(3):
+            try:
+                async with self._slots, self._open_session.post(f"{self.url}/{verb}", json=body) as response:
+                    return response.status
+            except (aiohttp.ClientError, TimeoutError, OSError):
+                continue
+        return 0
 
     def _where(self, verb: str) -> str:
         return f"model {self.name!r} at {self.url}/{verb}"
@@ -201,14 +256,12 @@ class HttpModel:
         return text.replace(self._key, "***") if self._key else text
 
 
-class _NoSystemRoleError(ModelError):
-    """The template of the served model refuses a system role."""
+class _RefusedError(ModelError):
+    """The server says no, and would say so again."""
 
-
-def _refuses_system(body: dict[str, Any], text: str) -> bool:
-    """Whether an error answer is about a system role that the request has (servers agree on no status for this)."""
-    has_system = any(m["role"] == "system" for m in body.get("messages", ()))
-    return has_system and "system" in text.lower() and ("role" in text.lower() or "template" in text.lower())
+    def __init__(self, message: str, text: str) -> None:
+        super().__init__(message)
+        self.text = text
 
 
 def _matches(pattern: str, text: str) -> bool:

@@ -2,9 +2,10 @@
 
     python stub_server.py PORT_FILE
 
-Answers are a hash of model, messages and seed. The served model's name asks for faults: "429x2" refuses the first two
-calls of each request with Retry-After, "500x2", "resetx1", "garbagex1", "slow" never answers, "no-system" refuses a
-system role, "400" refuses all, "key" wants a bearer token, "echo" and "vllm" return prompt log-probabilities.
+Answers are a hash of messages and seed. The served model's name asks for faults: "429x2" refuses the first two calls of
+each request with Retry-After, "500x2", "resetx1", "garbagex1", "slow" never answers, "no-system" refuses a system role,
+"400" refuses all, "key" wants a bearer token, "strict" refuses expressions, "echo" and "vllm" return log-probabilities
+of the prompt.
 GET /stats: how often each request was received.
 """
 
@@ -62,6 +63,8 @@ async def answer(request: web.Request) -> web.StreamResponse:
         return completions(model, body)
     if model == "no-system" and any(m["role"] == "system" for m in body["messages"]):
         return web.json_response({"error": "System role not supported"}, status=400)
+    if model == "strict" and "structured_outputs" in body:
+        return web.json_response({"detail": "Unexpected fields: {'structured_outputs'}"}, status=422)
     text = digest(body["messages"], body.get("seed"))[:12]
     if "structured_outputs" in body and model == "regex":
         text = "7"

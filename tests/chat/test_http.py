@@ -107,7 +107,16 @@ def test_a_system_role_that_the_server_refuses_is_merged(server, stats, tmp_path
 
     with open_pool([Model(name="m", url=server, served_name="no-system", revision="r")], ledger=tmp_path) as pool:
         assert len(pool.run([story])[0]) == 3
-    assert sum(stats()["requests"].values()) == 4  # refused once, merged from then on
+    assert sum(stats()["requests"].values()) == 4 + 6  # refused once, probed, merged from then on
+
+
+def test_a_flaky_server_is_not_taken_for_one_without_system_role(server, tmp_path):
+    async def story(ask):
+        return [await ask(("m", request(seed=i, system="Be brief."))) for i in range(3)]
+
+    with open_pool([Model(name="m", url=server, served_name="500x2", revision="r")], ledger=tmp_path) as pool:
+        pool.run([story])
+        assert not pool.models["m"]._merge_system
 
 
 def test_keys_come_from_the_environment_and_go_nowhere_else(server, tmp_path, monkeypatch, caplog):
@@ -137,6 +146,9 @@ def test_expressions_are_sent_and_their_neglect_is_said_once(server, tmp_path, c
     assert not caplog.records
     play(server, "plain", [request(regex="[0-9]", seed=i) for i in range(3)], tmp_path)
     assert [r.levelname for r in caplog.records] == ["WARNING"]
+    replies, _, _ = play(server, "strict", [request(regex="[0-9]", seed=i) for i in range(3)], tmp_path)
+    assert len(replies) == 3
+    assert [r.levelname for r in caplog.records] == ["WARNING"] * 2
 
 
 def test_broken_unicode_can_be_recorded(server, tmp_path):
