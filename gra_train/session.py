@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -105,7 +106,7 @@ def _stop_on_signals(executor: Executor, view: View) -> Any:
         nonlocal times
         times += 1
         if times > 1:
-            raise KeyboardInterrupt
+            os._exit(130)  # workers die with their launcher; what was finished is kept
         view.note("stopping: running stages save and end (once more: at once)")
         executor.stop()
 

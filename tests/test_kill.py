@@ -1,0 +1,132 @@
+"""SIGKILL from another process at seeded random moments in every stage: it ends well and nothing is asked twice.
+
+The undisturbed run and the killed one have folders of their own; afterwards every result file that is data (not a
+record of effort) is the same byte for byte.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from gra_train.chat import ledger as ledgers
+from gra_train.compose import compose
+from gra_train.experiment import plan
+from gra_train.runs import read_json
+
+SEED = 20250612
+KILLS = int(os.environ.get("GRA_KILLS", "1"))
+"""Kills in each kind of stage; the nightly run uses three."""
+OVERRIDES = ["experiment=mini", "debug=tiny", "tracking=off"]
+
+
+def start(runs_dir):
+    command = [sys.executable, "-m", "gra_train.cli", "run", *OVERRIDES, f"runs_dir={runs_dir}"]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def complete(runs_dir):
+    process = start(runs_dir)
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    return errors
+
+
+def running(runs_dir, stage):
+    """A run of this kind of stage that is being computed now."""
+    for status in Path(runs_dir).glob(f"{stage}-*/status.json"):
+        if (read_json(status) or {}).get("state") == "running":
+            return status.parent
+    return None
+
+
+def kill_during(runs_dir, stage, delay):
+    """Start the experiment and SIGKILL its launcher `delay` seconds into a stage. False: the stage was never seen."""
+    process = start(runs_dir)
+    try:
+        deadline = time.monotonic() + 300
+        while process.poll() is None and time.monotonic() < deadline:
+            if running(runs_dir, stage):
+                time.sleep(delay)
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                return True
+            time.sleep(0.01)
+        return False
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def results(runs_dir):
+    """Every file of every result, by run and name; records of effort aside."""
+    effort = {"usage.json"}
+    return {
+        str(file.relative_to(runs_dir)): file.read_bytes()
+        for file in sorted(Path(runs_dir).glob("*/result/**/*"))
+        if file.is_file() and file.name not in effort
+    }
+
+
+def recorded(runs_dir):
+    """How often each key was written to the ledger, over all segments."""
+    counts = Counter()
+    for segment in sorted((Path(runs_dir) / "ledger").glob("*.seg")):
+        alone = ledgers.Ledger.__new__(ledgers.Ledger)
+        alone._index, alone._paths = {}, []
+        alone._scan(segment)
+        counts.update(alone._index)
+    return counts
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_killed_anywhere_it_goes_on_to_the_same_result(tmp_path):
+    rng = random.Random(SEED)
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    complete(calm)
+    stages = list(dict.fromkeys(node.stage for node in plan(compose([*OVERRIDES, f"runs_dir={calm}"]))))
+    print(f"seed {SEED}")
+    seen = []
+    for stage in stages:
+        for _ in range(KILLS):
+            delay = round(rng.uniform(0, 1.2), 2)
+            if kill_during(killed, stage, delay):
+                seen.append(stage)
+                print(f"killed {delay:.2f} s into {stage}")
+    complete(killed)
+    assert len(set(seen)) >= len(stages) - 3, f"too few stages were caught alive: {seen}"
+
+    expected, found = results(calm), results(killed)
+    assert expected.keys() == found.keys()
+    different = [name for name in expected if expected[name] != found[name]]
+    assert not different
+    assert recorded(calm).keys() == recorded(killed).keys(), "other questions were asked"
+    twice = [key for key, n in recorded(killed).items() if n > 1]
+    assert not twice, f"{len(twice)} finished completions were asked for again"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_running_again_computes_nothing(tmp_path):
+    complete(tmp_path)
+    before = results(tmp_path)
+    started = time.monotonic()
+    process = subprocess.run(
+        [sys.executable, "-m", "gra_train.cli", "run", *OVERRIDES, f"runs_dir={tmp_path}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert time.monotonic() - started < 20
+    assert "0 of" in process.stdout
+    assert "calls to models: 0 made" in process.stdout
+    assert results(tmp_path) == before
