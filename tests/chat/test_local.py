@@ -188,3 +188,13 @@ def test_other_architectures_with_learned_positions(tmp_path):
     requests = [ask(q, temperature=0) for q in QUESTIONS]
     for request, reply in zip(requests, gpt.complete_batch(requests), strict=True):
         assert reply.text == gpt.tokenizer.decode(naive(gpt, request), skip_special_tokens=True)
+
+
+@pytest.mark.gpu
+def test_a_gpu_agrees_with_the_cpu(local, model_dir):
+    gpu = LocalModel(Model(name="tiny", path=str(model_dir)), device="cuda")
+    requests = [ask(q, temperature=0, regex=r) for q in QUESTIONS for r in (None, "[0-9]{2}")]
+    same = [a == b for a, b in zip(gpu.complete_batch(requests), local.complete_batch(requests), strict=True)]
+    assert sum(same) >= len(requests) - 1
+    sampled = [ask(q, seed=i) for i, q in enumerate(QUESTIONS * 4)]
+    assert gpu.complete_batch(sampled) == gpu.complete_batch(sampled)
