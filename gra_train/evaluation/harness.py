@@ -54,7 +54,8 @@ def ask(
         for task in tasks.values():
             if task.OUTPUT_TYPE == "generate_until":
                 task.set_config("generation_kwargs", {"max_gen_toks": cap}, update=True)
-        samples = _evaluate(lm, tasks, evaluation.limit)
+        total = len(asked) if all(name in TASKS for name in names) else None
+        samples = _evaluate(lm, tasks, evaluation.limit, total)
     by_id = {(row["task"], row["question_id"]): row for row in asked}
     return [_row(task, sample, lm.written, by_id) for task in tasks for sample in samples[task]]
 
@@ -103,10 +104,12 @@ def _load(manager: Any, names: Sequence[str]) -> dict[str, Any]:
     return tasks
 
 
-def _evaluate(lm: Any, tasks: Mapping[str, Any], limit: int | None) -> dict[str, list[dict[str, Any]]]:
+def _evaluate(
+    lm: Any, tasks: Mapping[str, Any], limit: int | None, total: int | None
+) -> dict[str, list[dict[str, Any]]]:
     import lm_eval
 
-    with progress.task("questions", unit="questions") as bar:
+    with progress.task("questions", total=total, unit="questions") as bar:
         lm.bar = bar
         found = lm_eval.evaluate(
             lm,

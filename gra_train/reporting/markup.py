@@ -28,19 +28,19 @@ def header(table: Mapping[str, Any]) -> list[str]:
     return ["trained on", "rows", "data correct %", *tasks, f"minus {table['baseline']}", "unparseable", "truncated"]
 
 
-def cells(row: Mapping[str, Any], table: Mapping[str, Any], *, intervals: bool = True) -> list[str]:
-    """The cells of one row. intervals=False leaves those of single tasks out (narrow terminals)."""
+def cells(row: Mapping[str, Any], table: Mapping[str, Any], *, brief: bool = False) -> list[str]:
+    """The cells of one row. brief (for a terminal): intervals of average and difference only, counts as percent."""
     data, scores, difference = row["data"], row["scores"] or {}, row["difference"] or {}
     total = scores.get(AVERAGE)
-    shown = [percent(scores.get(task), key="score", interval=intervals or task == AVERAGE) for task in columns(table)]
+    shown = [percent(scores.get(task), key="score", interval=not brief or task == AVERAGE) for task in columns(table)]
     return [
         row["label"] + (" !" if row["flags"] else ""),
         _rows(data),
-        percent(data["correct"] if data else None, interval=intervals),
+        percent(data["correct"] if data else None, interval=not brief),
         *shown,
         "baseline" if row["label"] == table["baseline"] else percent(difference.get(AVERAGE), sign=True),
-        _count(total, "unparseable"),
-        _count(total, "truncated"),
+        _count(total, "unparseable", brief),
+        _count(total, "truncated", brief),
     ]
 
 
@@ -52,7 +52,9 @@ def _rows(data: Mapping[str, Any] | None) -> str:
     return f"{seeds} + {others}" if seeds and others else str(data["rows"])
 
 
-def _count(total: Mapping[str, Any] | None, what: str) -> str:
+def _count(total: Mapping[str, Any] | None, what: str, brief: bool) -> str:
+    if total and brief:
+        return f"{total[what] / total['n']:.0%}"
     return f"{total[what]} of {total['n']}" if total else MISSING
 
 

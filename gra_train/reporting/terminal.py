@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gra_train.reporting.markup import cells, header
+
 PLAIN_WIDTH = 160
 """Columns when nobody's terminal decides."""
+
+
+HEADS = {"unparseable": "unpar-\nseable", "truncated": "trun-\ncated"}
 
 
 def show(result: Path) -> None:
@@ -21,27 +26,42 @@ def show(result: Path) -> None:
 
 
 def draw(table: Mapping[str, Any], console: Any) -> None:
-    """Draw the table, the further tables and the notes on a rich Console."""
-    from rich import box
-    from rich.table import Table
-
-    from gra_train.reporting.markup import cells, header
-
-    def grid(title: str, columns: list[str], rows: list[list[str]]) -> Table:
-        made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        for index, column in enumerate(columns):
-            made.add_column(column, justify="right" if index else "left", no_wrap=not index)
-        for row in rows:
-            made.add_row(*map(str, row))
-        return made
-
+    """Draw the table, the first of the further tables and the notes on a rich Console; the rest is in table.md."""
     title = f"{table['name']}, seed {table['seed']}: the student's accuracy in percent"
-    console.print(
-        grid(title, header(table), [cells(row, table, intervals=False) for row in table["rows"]]), markup=False
-    )
-    for report in table["reports"]:
-        console.print(grid(report["title"], report["columns"], report["rows"]), markup=False)
-        if report["note"]:
-            console.print(report["note"], markup=False)
+    head = [HEADS.get(name, name.replace(" ", "\n")) for name in header(table)]
+    head[0] = header(table)[0]
+    rows = [cells(row, table, brief=True) for row in table["rows"]]
+    tasks, counts = slice(3, 3 + len(table["tasks"])), slice(-2, None)
+    for hidden in (slice(0, 0), tasks, counts):  # what a narrow terminal leaves out is in table.md
+        for row in (head, *rows):
+            del row[hidden]
+        if _width(head, rows) <= console.width:
+            break
+    console.print(_grid(title, head, rows))
+    first, *others = table["reports"] or [None]
+    if first:
+        console.print(_grid(first["title"], first["columns"], first["rows"]))
+        console.print(first["note"] + "\n", markup=False)
     for note in table["notes"]:
         console.print(f"- {note}", markup=False, soft_wrap=not console.is_terminal)
+    if others:
+        console.print(f"- Also in table.md: {'; '.join(report['title'] for report in others)}.", markup=False)
+
+
+def _width(head: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Columns that a grid needs: the first column wraps, the others do not."""
+    columns = list(zip(head, *rows, strict=True))[1:]
+    return 18 + sum(max(len(line) for cell in column for line in cell.split("\n")) + 2 for column in columns)
+
+
+def _grid(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for index, column in enumerate(head):
+        made.add_column(column, justify="right" if index else "left", no_wrap=bool(index), min_width=16 * (not index))
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    return made

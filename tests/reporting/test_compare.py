@@ -105,6 +105,12 @@ def test_terminal_and_plain(out: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "\x1b" not in plain
     assert "gra + COLLATE M_IFT" in plain
     assert "60.0 [" in plain
-    console = Console(force_terminal=True, width=120, record=True, file=io.StringIO())
-    draw(read_table(out), console)
-    assert "minus solo" in console.export_text().replace("\n", " ")
+    for width, whole in ((150, True), (100, False)):
+        console = Console(force_terminal=True, width=width, record=True, file=io.StringIO())
+        draw(read_table(out), console)
+        text = console.export_text()
+        assert ("coding" in text) == whole, "single tasks give way first"
+        assert "60.0 [" in text
+        assert "M_IFT" in text
+        assert "solo" in text
+        assert "…" not in text
