@@ -198,3 +198,18 @@ def test_a_gpu_agrees_with_the_cpu(local, model_dir):
     assert sum(same) >= len(requests) - 1
     sampled = [ask(q, seed=i) for i, q in enumerate(QUESTIONS * 4)]
     assert gpu.complete_batch(sampled) == gpu.complete_batch(sampled)
+
+
+def test_the_number_of_threads_changes_no_bit_and_is_left_as_it_was(local):
+    requests = [ask(q, seed=i) for i, q in enumerate(QUESTIONS * 12)]
+    requests += [Likelihood(r.messages, "Bob gives 7") for r in requests]  # type: ignore[misc]
+    before = torch.get_num_threads()
+    answers = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            answers.append(local.complete_batch(requests))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert answers[0] == answers[1]
