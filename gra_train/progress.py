@@ -3,6 +3,9 @@
 A stage says `with progress.task("proposals", total=900) as bar: bar.advance(32)`. The numbers go to
 `progress.json` in the run folder (at most five times a second), whoever runs the stage: a warm worker, a rank of
 torchrun, a SLURM job. The launcher reads the file and draws. Without a run folder nothing is written.
+
+Where a stage reports progress it can also be stopped: what it has done is in the ledger. Training, which must save
+first, says `stoppable=False` and looks for itself.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from gra_train.runs import Stopped, stop_requested
 
 _file: Path | None = None
 
@@ -25,8 +30,9 @@ def write_to(path: Path | None) -> None:
 class Bar:
     """Counts units of work done; `total` may be None when it is not known."""
 
-    def __init__(self, label: str, total: int | None, unit: str) -> None:
+    def __init__(self, label: str, total: int | None, unit: str, stoppable: bool) -> None:
         self.label, self.total, self.unit, self.done = label, total, unit, 0
+        self.stoppable = stoppable
         self.note = ""
         self._started, self._written = time.monotonic(), 0.0
 
@@ -40,6 +46,8 @@ class Bar:
         if now - self._written >= 0.2:
             self._written = now
             self._write(now)
+            if self.stoppable and _file is not None and stop_requested(_file):
+                raise Stopped(f"stopped at {self.label} {self.done}, as asked")
 
     def _write(self, now: float) -> None:
         if _file is None:
@@ -55,8 +63,9 @@ class Bar:
 
 
 @contextmanager
-def task(label: str, *, total: int | None = None, unit: str = "") -> Iterator[Bar]:
-    bar = Bar(label, total, unit)
+def task(label: str, *, total: int | None = None, unit: str = "", stoppable: bool = True) -> Iterator[Bar]:
+    """Raises Stopped from `advance` and `update` when the run was asked to stop (unless stoppable=False)."""
+    bar = Bar(label, total, unit, stoppable)
     bar._write(time.monotonic())
     yield bar
     bar._write(time.monotonic())

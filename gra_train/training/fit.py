@@ -41,7 +41,7 @@ def fit(trainer: Any, train: Train, *, out: Path, label: str) -> dict[str, Any]:
     import transformers
 
     checkpoint = checkpoints.latest(Path(trainer.args.output_dir), ranks=trainer.args.world_size)
-    with progress.task(label, unit="steps") as bar:
+    with progress.task(label, unit="steps", stoppable=False) as bar:
         watch = Watch(trainer, out=out, save_steps=train.save_steps, keep=train.keep_checkpoints, bar=bar)
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.add_callback(watch)
