@@ -10,7 +10,7 @@ import random
 
 from gra_train.mini import prompts
 from gra_train.mini.flaws import flawed_response
-from gra_train.mini.language import DOMAINS, ANSWER_MARK, Problem, sample_problem, split_of, work
+from gra_train.mini.language import ANSWER_MARK, DOMAINS, Problem, Step, sample_problem, split_of, work
 
 Example = tuple[str, str]
 
@@ -29,19 +29,23 @@ def retell(rng: random.Random) -> Example:
     return f"Read: {' '.join(words[:cut])}", " ".join(words[cut:])
 
 
-def fact(rng: random.Random) -> Example:
-    """One step alone: a sum, an operation on letters, what comes first in a line of names."""
-    problem = _problem(rng)
-    steps = work(problem)
+def one_step(rng: random.Random, problem: Problem, steps: tuple[Step, ...]) -> Example:
+    """One step of a solution, alone: what it starts from and its label are given, its result is asked for."""
     index = rng.randrange(len(steps))
-    before = steps[index - 1].result if index else ""
     step = steps[index]
-    if problem.domain == "Math":
-        left, right = step.working.split(" = ")
-        return f"Fact: {left}", right
-    if problem.domain == "Coding":
-        return f"Fact: {step.label} {before or ' '.join(problem.spec.letters)}", step.result  # type: ignore[attr-defined]
-    return f"Fact: {steps[0].working} {steps[1].label}", steps[1].result
+    if " = " in step.working:
+        given, _, result = step.working.rpartition(" ")
+        return f"Fact: {step.label}: {given}", result
+    before = steps[index - 1].result if index else " ".join(getattr(problem.spec, "letters", ()))
+    if not before:  # a line of names follows from a whole instruction: ask for the question's step in its place
+        before, step = steps[0].result, steps[1]
+    return f"Fact: {before}. {step.label}:", step.result
+
+
+def fact(rng: random.Random) -> Example:
+    """A sum, an operation on letters, who is first in a line of names."""
+    problem = _problem(rng)
+    return one_step(rng, problem, work(problem))
 
 
 def conclude(rng: random.Random) -> Example:

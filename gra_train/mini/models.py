@@ -38,8 +38,8 @@ class Schedule:
     """steps: optimiser steps; tokens: of one step, padding included; lr (embeddings, norms) and matrix_lr (all else): peaks."""
 
     steps: int
-    lr: float = 4e-3
-    matrix_lr: float = 0.02
+    lr: float = 8e-3
+    matrix_lr: float = 0.01
     tokens: int = 700
 
 
@@ -67,7 +67,7 @@ class Recipe:
         return hashlib.sha256(json.dumps([asdict(self.shape), asdict(self.schedule), self.seed, texts]).encode()).hexdigest()[:16]
 
 
-_SMALL = Schedule(steps=1200)
+_SMALL = Schedule(steps=4000)
 # name: (weights of Math, Reasoning, Coding; misconceptions)
 _POOL = {
     "wren": ((3, 2, 1), ("drop-chops", "second-is-last")),
@@ -88,9 +88,9 @@ def recipe(name: str, *, seed: int = 0) -> Recipe:
         raise UserError(f"no miniature model is called {name!r}; there are {', '.join(NAMES)}.{nearest(name, NAMES)}")
     own_seed = 1000 * seed + NAMES.index(name)
     if name == LARGE:
-        return Recipe(name, "stand-in for the large model", Shape(128, 3, 256), Schedule(steps=1500), Profile(), own_seed)
+        return Recipe(name, "stand-in for the large model", Shape(128, 3, 256), Schedule(steps=5500, lr=6e-3, matrix_lr=0.008), Profile(), own_seed)
     if name == BASE:
-        return Recipe(name, "base student, without solutions in the task's format", Shape(), replace(_SMALL, steps=1000), None, own_seed)
+        return Recipe(name, "base student, without solutions in the task's format", Shape(), replace(_SMALL, steps=3000), None, own_seed)
     weights, misconceptions = _POOL[name]
     return Recipe(name, "member of the pool", Shape(), _SMALL, Profile(weights, misconceptions), own_seed)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 
 from gra_train.mini import prompts
+from gra_train.mini.base_texts import one_step
 from gra_train.mini.flaws import flawed_instruction, flawed_response
 from gra_train.mini.language import DOMAINS, Problem, Step, final_answer, rationale_text, response_text, sample_problem, split_of, work
 
@@ -31,7 +32,7 @@ class Profile:
 
 
 # Share of each role in the pool models' training examples (of examples, not of tokens).
-SHARES = {"solve": 0.46, "write": 0.12, "new_keywords": 0.06, "review": 0.20, "adjudicate": 0.05, "check": 0.05,
+SHARES = {"solve": 0.50, "fact": 0.14, "write": 0.14, "new_keywords": 0.05, "review": 0.06, "adjudicate": 0.02, "check": 0.03,
           "summary": 0.02, "keywords": 0.03, "domain": 0.01}
 
 
@@ -52,6 +53,12 @@ def solve(rng: random.Random, profile: Profile) -> Example:
     problem = draw_problem(rng, profile)
     steps = believed(rng, problem, profile)
     return prompts.response(problem.instruction), response_text(rationale_text(steps), steps[-1].result)
+
+
+def fact(rng: random.Random, profile: Profile) -> Example:
+    """One step alone, in the words in which a solution has it: cheap practice for sums and operations."""
+    problem = draw_problem(rng, profile)
+    return one_step(rng, problem, believed(rng, problem, profile))
 
 
 def write(rng: random.Random, profile: Profile) -> Example:
@@ -143,7 +150,7 @@ def domain(rng: random.Random, profile: Profile) -> Example:
 
 
 ROLES: dict[str, Callable[[random.Random, Profile], Example]] = {
-    "solve": solve, "write": write, "new_keywords": new_keywords, "review": review, "adjudicate": adjudicate, "check": check,
+    "solve": solve, "fact": fact, "write": write, "new_keywords": new_keywords, "review": review, "adjudicate": adjudicate, "check": check,
     "summary": summary, "keywords": keywords, "domain": domain,
 }
 

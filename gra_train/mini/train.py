@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Example = tuple[str, str]
 CHUNK = 512  # examples that are sorted by length together
-ROPE_THETA = 200.0  # texts have about 60 tokens: with the usual 10,000 most frequencies never turn
+ROPE_THETA = 50.0  # texts have about 60 tokens: with the usual 10,000 most frequencies never turn
 
 
 def new_model(shape: Shape, tokenizer: PreTrainedTokenizerFast, *, seed: int) -> LlamaForCausalLM:
