@@ -213,3 +213,23 @@ def test_the_number_of_threads_changes_no_bit_and_is_left_as_it_was(local):
     finally:
         torch.set_num_threads(before)
     assert answers[0] == answers[1]
+
+
+def test_expressions_bind_a_tokenizer_of_whole_words_with_marked_spaces(tmp_path):
+    """The miniature's: its pieces are '▁word', which xgrammar would take literally."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from gra_train.mini.tokenizer import build_tokenizer
+
+    tokenizer = build_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    model = LocalModel(Model(name="m", path=str(tmp_path)), device="cpu")
+    pattern = "(10|[1-9])( (10|[1-9])){5}"
+    replies = model.complete_batch([ask("Rate", seed=i, regex=pattern, max_tokens=40) for i in range(20)])
+    assert all(re.fullmatch(pattern, r.text) for r in replies)
+    assert any("10" in r.text.split() for r in replies)
+    assert min(r.completion_tokens for r in replies) <= 8  # whole words, not characters
