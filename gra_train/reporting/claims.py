@@ -30,13 +30,19 @@ class Claim:
 
 def claims_of(labels: Sequence[str]) -> list[Claim]:
     """The claims that a comparison with these labels can speak to."""
-    found = [
-        Claim("kept data are at least 30 points more often correct than proposals", "kept", "proposed", "funnel", 0.3),
-        Claim("GRA's data are not less correct than the large model's", "gra", "solo", "data", not_below=True),
-        Claim("data of small models help, even unreviewed", "unreviewed", "seed"),
-        Claim("the review helps the student", "gra", "unreviewed"),
-        Claim("GRA's data are not worse for the student than the large model's", "gra", "solo", not_below=True),
-    ]
+    found = (
+        []
+        if "gra" not in labels
+        else [
+            Claim(
+                "kept data are at least 30 points more often correct than proposals", "kept", "proposed", "funnel", 0.3
+            ),
+            Claim("GRA's data are not less correct than the large model's", "gra", "solo", "data", not_below=True),
+            Claim("data of small models help, even unreviewed", "unreviewed", "seed"),
+            Claim("the review helps the student", "gra", "unreviewed"),
+            Claim("GRA's data are not worse for the student than the large model's", "gra", "solo", not_below=True),
+        ]
+    )
     for arm in dict.fromkeys(label.split(" + COLLATE ")[0] for label in labels if " + COLLATE " in label):
         step = f"{arm} + COLLATE "
         iterations = [label for label in labels if label.startswith(f"{step}iteration ")]

@@ -114,6 +114,8 @@ def sweep_to_markdown(result: Mapping[str, Any]) -> str:
            [percent(row["difference"], sign=True), percent(row["pooled"], sign=True)])
         for row in result["rows"]
     ]  # fmt: skip
+    if not any(row["data_correct"] for row in result["rows"]):
+        head, rows = [head[0], *head[2:]], [[row[0], *row[2:]] for row in rows]
     count = len(result["seeds"])
     claims = [
         [claim["text"], f"{claim['ours']} - {claim['theirs']}", percent(claim["difference"], sign=True),

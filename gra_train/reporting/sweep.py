@@ -13,6 +13,7 @@ from typing import Any
 from gra_train.errors import UserError
 from gra_train.evaluation.statistics import Answers, Estimate, over_seeds, paired_difference
 from gra_train.reporting.claims import Claim, claims_of, values, verdict
+from gra_train.reporting.reports import STEPS
 from gra_train.reporting.stages import read_table
 from gra_train.reporting.table import AVERAGE, REVIEWERS, columns, estimate
 
@@ -45,9 +46,9 @@ def aggregate(
         table["baseline"] = baseline
     rows = [_row(label, tables, sheets) for label in labels]
     result = {key: first[key] for key in ("name", "baseline", "confidence", "tasks", "reviewers")}
-    result |= {"seeds": seeds, "rows": rows, "steps": _steps(tables)}
+    result |= {"seeds": seeds, "rows": rows, "steps": _steps(tables) if "gra" in labels else []}
     result["claims"] = [_claim(claim, tables, sheets) for claim in claims_of(labels)]
-    result["notes"] = _notes(result, tables)
+    result["notes"] = _notes(result)
     return result
 
 
@@ -118,17 +119,19 @@ def _steps(tables: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     if not all(table["funnel"] for table in tables):
         return []
     found = []
-    for step in tables[0]["funnel"]:
+    for step, title in STEPS.items():
+        if not all(step in table["funnel"] for table in tables):
+            continue
         counts = [table["funnel"][step] for table in tables]
         shares = [one.get("correct_share") for one in counts]
         known = [value for value in shares if value is not None]
         correct = over_seeds(known, tables[0]["confidence"]) if len(known) == len(shares) else None
         rows = sum(one["rows"] for one in counts) / len(counts)
-        found.append({"step": step, "rows": rows, "correct": estimate(correct) if correct else None})
+        found.append({"step": title, "rows": rows, "correct": estimate(correct) if correct else None})
     return found
 
 
-def _notes(result: Mapping[str, Any], tables: Sequence[Mapping[str, Any]]) -> list[str]:
+def _notes(result: Mapping[str, Any]) -> list[str]:
     percent = f"{result['confidence']:.0%}"
     said = [
         f"Means over seeds {', '.join(map(str, result['seeds']))} with {percent} intervals over seeds (Student's t), "
@@ -136,6 +139,8 @@ def _notes(result: Mapping[str, Any], tables: Sequence[Mapping[str, Any]]) -> li
         f"Differences: paired by seed and question; the second interval resamples the questions too ({percent}, "
         "bootstrap on two levels). A claim holds, or does not, only where both intervals say so.",
     ]
+    if len(result["seeds"]) == 1:
+        said[0] = f"One seed ({result['seeds'][0]}): there are no intervals over seeds, and no claim is decided."
     if result["reviewers"] in REVIEWERS:
         said.append(REVIEWERS[result["reviewers"]])
     if any(row["flagged"] for row in result["rows"]):

@@ -62,6 +62,10 @@ def test_claims_of_these_seeds(folders: list[Path]) -> None:
     assert "| gra ! | 90.0 [90.0, 90.0] | 64.0 | 64.0 | 64.0 [57.2, 70.8] | 60.0 60.0 70.0 70.0 60.0 | +24.0 [" in text
     assert "given what the seeds share: the pool's models" in text
     assert "**holds**" in text
+    assert text.index("| proposed (= no review) | 9 |") < text.index("| kept (no duplicate, in the target) | 4 |")
+    collate = aggregate(folders, keep=lambda label: "COLLATE" in label, baseline="gra + COLLATE M_IFT")
+    assert "data correct" not in sweep_to_markdown(collate)
+    assert collate["steps"] == []
     assert "Reviewers scored by likelihood" in text
 
 
@@ -103,4 +107,4 @@ def test_what_cannot_be_put_together_is_refused(folders: list[Path]) -> None:
 def test_one_seed_decides_nothing(folders: list[Path]) -> None:
     result = aggregate(folders[:1])
     assert {claim["verdict"] for claim in result["claims"]} <= {OPEN, MISSING}
-    assert "60.0" in sweep_to_markdown(result)
+    assert "One seed (4)" in sweep_to_markdown(result)
