@@ -86,6 +86,7 @@ def transformers_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
             port = probe.getsockname()[1]
         command = [Path(sys.executable).with_name("transformers"), "serve", folder, "--device", "cpu"]
         command += ["--continuous-batching", "--host", "127.0.0.1", "--port", str(port)]
+        command += ["--cb-max-memory-percent", "0.05"]  # the default takes most of the machine for its cache
         with (home / "log.txt").open("wb") as log:
             environment = {**os.environ, "HF_HOME": str(home)}
             processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
