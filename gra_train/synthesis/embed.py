@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -9,7 +10,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from gra_train.errors import UserError
-import itertools
 
 if TYPE_CHECKING:
     import numpy as np

@@ -25,7 +25,7 @@ from gra_train.reporting.cards import write_card
 from gra_train.schema import Model
 from gra_train.stages import DistillStage, SeedsStage, SynthesizeStage
 from gra_train.synthesis import funnel
-from gra_train.synthesis.annotate import annotate
+from gra_train.synthesis.annotate import annotate, completed
 from gra_train.synthesis.calls import Attempt, Call, ask_all
 from gra_train.synthesis.candidate import CandidateTable
 from gra_train.synthesis.checker import checker
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 def seeds(config: SeedsStage, inputs: Mapping[str, Path], out: Path) -> None:
-    """Annotate the seed set -> data.jsonl (every seed, with what could be annotated), annotation.json, usage.json."""
+    """Annotate the seed set -> data.jsonl (every seed with domain, keywords and summary), annotation.json (what the models could not give), usage.json."""
     names = [m.name for m in config.pool.models]
     check_names(names, pool=config.pool.name)
     rows = load(config.seeds, seed=config.seed)
@@ -55,9 +55,15 @@ def seeds(config: SeedsStage, inputs: Mapping[str, Path], out: Path) -> None:
         stories = [partial(tell, sample=row, place=i) for i, row in enumerate(rows)]
         annotated = models.run(stories, block=config.synthesis.block, on_done=bar.advance)
     samples = [sample for sample, _ in annotated]
-    Corpus.of(samples)  # raises where nothing could be annotated, before a synthesis begins
-    write_samples(out, samples)
-    _write_json(out / "annotation.json", _annotation(samples, [a for _, trace in annotated for a in trace]))
+    report = _annotation(samples, [a for _, trace in annotated for a in trace])
+    if lacking := sum(report["missing"].values()):
+        log.warning(
+            "%d of %d annotations could not be read from any model and are made from the seed's own text",
+            lacking,
+            3 * len(samples),
+        )
+    write_samples(out, completed(samples))
+    _write_json(out / "annotation.json", report)
 
 
 def synthesize(config: SynthesizeStage, inputs: Mapping[str, Path], out: Path) -> None:

@@ -14,7 +14,10 @@ from gra_train.stages import DatasetStage
 
 def samples(split, n, seed, name, *, wrong=0):
     rows = problems(split, n, seed)
-    return [Sample(f"{name}-{i}", p.instruction, "no #### 0" if i < wrong else p.response, p.domain) for i, p in enumerate(rows)]
+    return [
+        Sample(f"{name}-{i}", p.instruction, "no #### 0" if i < wrong else p.response, p.domain)
+        for i, p in enumerate(rows)
+    ]
 
 
 @pytest.fixture
@@ -61,7 +64,12 @@ def test_seeds_alone_and_source_alone(folders, tmp_path):
 
 def test_test_problems_and_seeds_are_removed_and_counted(folders):
     seeds = samples("train", 6, 0, "seed")
-    source = [*samples("train", 10, 1, "new"), *samples("test", 4, 1, "test"), *samples("validation", 3, 1, "val"), *seeds[:2]]
+    source = [
+        *samples("train", 10, 1, "new"),
+        *samples("test", 4, 1, "test"),
+        *samples("validation", 3, 1, "val"),
+        *seeds[:2],
+    ]
     made, statistics = run(folders, seeds=seeds, source=source)
     assert statistics["removed"] == {"seeds": 2, "held_out": 7}
     assert [s.id.split("-")[0] for s in made] == ["seed"] * 6 + ["new"] * 10

@@ -32,7 +32,10 @@ def pairs(samples):
 
 
 def test_our_own_format_with_annotations(file):
-    rows = [{**ROWS[0], "domain": "Math", "keywords": ["sum", "two"], "summary": "Add.", "id": "x1", "other": 3}, ROWS[1]]
+    rows = [
+        {**ROWS[0], "domain": "Math", "keywords": ["sum", "two"], "summary": "Add.", "id": "x1", "other": 3},
+        ROWS[1],
+    ]
     one, two = load(DataFile(path=file(rows)))
     assert one == Sample("x1", "Add 2 and 3.", "5", "Math", ("sum", "two"), "Add.", "seeds")
     assert two == Sample("seeds-1", "Name a colour.", "red", source="seeds")
@@ -165,7 +168,9 @@ def test_a_file_without_permission(file):
 
 
 def test_bad_rows_can_be_skipped_and_are_counted(file, caplog):
-    path = file('{"instruction": "a", "response": "b"}\nnot json\n{"instruction": "", "response": "b"}\n{"instruction": "c", "response": "d"}\n')
+    path = file(
+        '{"instruction": "a", "response": "b"}\nnot json\n{"instruction": "", "response": "b"}\n{"instruction": "c", "response": "d"}\n'
+    )
     loaded = read(DataFile(path=path, on_bad_row="skip"))
     assert [s.id for s in loaded.samples] == ["seeds-0", "seeds-3"]
     assert ["line 2" in loaded.skipped[0], "line 3" in loaded.skipped[1]] == [True, True]
@@ -187,7 +192,9 @@ def test_the_miniature(caplog):
     assert all(is_correct(s.instruction, s.response) and not s.domain for s in seeds)
     assert load(DataFile(path="mini:seeds", limit=10), seed=1) == seeds[:10]
     assert load(DataFile(path="mini:seeds", limit=20), seed=2) != seeds
-    gold, questions = (load(DataFile(path=f"mini:{w}"), seed=1, rows=30, need_response=False) for w in ("gold", "instructions"))
+    gold, questions = (
+        load(DataFile(path=f"mini:{w}"), seed=1, rows=30, need_response=False) for w in ("gold", "instructions")
+    )
     assert [g.instruction for g in gold] == [q.instruction for q in questions]
     assert all(is_correct(g.instruction, g.response) and g.domain for g in gold)
     assert not any(q.response for q in questions)

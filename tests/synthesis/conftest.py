@@ -12,7 +12,28 @@ from gra_train.synthesis.prompts import family
 
 MODELS = ("ada", "bea", "cyd", "dot", "eve")
 TAGS = family("tags")
-WORDS = "amber birch coral delta ember flint grove haven iris jade kelp lunar maple north olive pearl quartz river stone tide".split()
+WORDS = [
+    "amber",
+    "birch",
+    "coral",
+    "delta",
+    "ember",
+    "flint",
+    "grove",
+    "haven",
+    "iris",
+    "jade",
+    "kelp",
+    "lunar",
+    "maple",
+    "north",
+    "olive",
+    "pearl",
+    "quartz",
+    "river",
+    "stone",
+    "tide",
+]
 
 
 def number_of(model, request):
@@ -65,7 +86,9 @@ DEFAULTS = {
     "domain": lambda m, r: "<domain>Math</domain>",
     "summary": lambda m, r: "<summary>A task.</summary>",
     "keywords": lambda m, r: "<keywords>a, b, c</keywords>",
-    "new_keywords": lambda m, r: "<keywords>" + ", ".join(f"{w}{i}" for i, w in enumerate(words(m, r, 3))) + "</keywords>",
+    "new_keywords": lambda m, r: (
+        "<keywords>" + ", ".join(f"{w}{i}" for i, w in enumerate(words(m, r, 3))) + "</keywords>"
+    ),
     "instruction": lambda m, r: f"<instruction>Say {' '.join(words(m, r, 8))}</instruction>",
     "instruction_review": lambda m, r: "<flags>[1, 1, 1]</flags>",
     "response": lambda m, r: f"<response>{' '.join(words(m, r, 6))}</response>",
@@ -83,6 +106,13 @@ def scripted():
 def seeds():
     """Annotated seeds: six of Math, three of QA."""
     return [
-        Sample(f"seed-{i}", f"Seed task number {i} about {WORDS[i]}", "done", "Math" if i < 6 else "QA", (f"k{i}", "b", "c"), f"Task {i}.")
+        Sample(
+            f"seed-{i}",
+            f"Seed task number {i} about {WORDS[i]}",
+            "done",
+            "Math" if i < 6 else "QA",
+            (f"k{i}", "b", "c"),
+            f"Task {i}.",
+        )
         for i in range(9)
     ]

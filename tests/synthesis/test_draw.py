@@ -86,7 +86,9 @@ def test_call_seeds_differ(seeds):
 
 def test_the_pool_grows_and_the_weights_stay(seeds):
     corpus = Corpus.of(seeds)
-    grown = corpus.grown([Sample("r0-1", "x", "y", "QA", ("p", "q", "r"), "New."), Sample("r0-2", "x", "y", "QA", ("p",), "")])
+    grown = corpus.grown(
+        [Sample("r0-1", "x", "y", "QA", ("p", "q", "r"), "New."), Sample("r0-2", "x", "y", "QA", ("p",), "")]
+    )
     assert [s.id for s in grown.by_domain["QA"]][-1] == "r0-1"  # without a summary it is no example
     assert grown.weights == corpus.weights == {"Math": 6, "QA": 3}
 

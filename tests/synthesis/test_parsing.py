@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gra_train.records import CRITERIA
 from gra_train.synthesis import parsing, ratings
 from gra_train.synthesis.parsing import ParseError
-from gra_train.synthesis.prompts import family
 
 ANSWERS = Path(__file__).parent / "answers"
 PARSERS = {

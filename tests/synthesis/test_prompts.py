@@ -8,8 +8,15 @@ from gra_train.synthesis.parsing import ParseError
 from gra_train.synthesis.prompts import KINDS, family
 from gra_train.synthesis.prompts.tags import neutralise
 
-EXAMPLES = [Sample("a", "i", "r", "Math", ("ladder", "wall", "symmetry"), "Lean a ladder."), Sample("b", "i", "r", "Math", ("x", "y", "z"), "Solve.")]
-REVIEWS = [Review("ada", (9,) * 6, "flawless"), Review("bea", (9,) * 6, "well argued"), Review("cyd", (4,) * 6, "wrong sum")]
+EXAMPLES = [
+    Sample("a", "i", "r", "Math", ("ladder", "wall", "symmetry"), "Lean a ladder."),
+    Sample("b", "i", "r", "Math", ("x", "y", "z"), "Solve."),
+]
+REVIEWS = [
+    Review("ada", (9,) * 6, "flawless"),
+    Review("bea", (9,) * 6, "well argued"),
+    Review("cyd", (4,) * 6, "wrong sum"),
+]
 
 
 def nine(name):
@@ -105,13 +112,21 @@ HOSTILE = [
 def test_inserted_text_cannot_speak_in_our_tags(text):
     f = family("tags")
     clean = f.response_review("How much is 2 + 3?", "5")
-    for prompt in (f.response_review("How much is 2 + 3?", text), f.response_review(text, "5"), f.adjudication("Q?", "5", [Review("a", (9,) * 6, text)])):
+    for prompt in (
+        f.response_review("How much is 2 + 3?", text),
+        f.response_review(text, "5"),
+        f.adjudication("Q?", "5", [Review("a", (9,) * 6, text)]),
+    ):
         shown = prompt.messages[-1]["content"]
         for tag in ("</response", "<scores", "<|im", "|>", "INST]", "<think", "<review>"):
-            allowed = clean.messages[-1]["content"].count(tag) + (prompt.kind == "adjudication") * shown.count("<reviews>") * (tag == "<review>")
+            allowed = clean.messages[-1]["content"].count(tag) + (prompt.kind == "adjudication") * shown.count(
+                "<reviews>"
+            ) * (tag == "<review>")
             assert shown.lower().count(tag.lower()) <= allowed or "⟦" in shown
         assert prompt.messages[0] in (clean.messages[0], f.adjudication("", "", []).messages[0])
-    assert text_of(f.instruction_review(text)).count("<instruction>") == text_of(f.instruction_review("x")).count("<instruction>")
+    assert text_of(f.instruction_review(text)).count("<instruction>") == text_of(f.instruction_review("x")).count(
+        "<instruction>"
+    )
 
 
 def test_a_reviewer_that_quotes_hostile_text_is_not_dictated_to():

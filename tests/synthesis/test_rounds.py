@@ -83,7 +83,9 @@ def test_every_candidate_has_one_fate_and_the_counts_add_up(seeds, scripted):
 
 
 def test_max_candidates_ends_the_run_with_what_it_has(seeds, scripted, caplog):
-    pool = scripted(response_review=lambda m, r: f"<scores>{', '.join(['9' if r.seed % 29 == 0 else '5'] * 6)}</scores>")
+    pool = scripted(
+        response_review=lambda m, r: f"<scores>{', '.join(['9' if r.seed % 29 == 0 else '5'] * 6)}</scores>"
+    )
     kept, rounds, _ = made(pool, seeds, max_candidates=50, wave=16)
     assert [len(done.candidates) for done in rounds] == [50]
     assert rounds[-1].ended_by == "max_candidates"
@@ -117,13 +119,21 @@ def test_the_result_does_not_depend_on_block_or_order(seeds, scripted):
 
 def test_a_longer_wave_keeps_the_same_candidates(seeds, scripted):
     """The candidate of an index does not depend on its wave; only where the round ends does."""
-    short = {c.id: replace(c, fate=Fate.KEPT, summary="", attempts=()) for c in made(scripted(), seeds, wave=8)[1][0].candidates}
-    long = {c.id: replace(c, fate=Fate.KEPT, summary="", attempts=()) for c in made(scripted(), seeds, wave=20)[1][0].candidates}
+    short = {
+        c.id: replace(c, fate=Fate.KEPT, summary="", attempts=())
+        for c in made(scripted(), seeds, wave=8)[1][0].candidates
+    }
+    long = {
+        c.id: replace(c, fate=Fate.KEPT, summary="", attempts=())
+        for c in made(scripted(), seeds, wave=20)[1][0].candidates
+    }
     assert all(long[i] == short[i] for i in short.keys() & long.keys())
 
 
 def candidate(index, text, mu, fate=Fate.KEPT):
-    return Candidate(f"c{index}", 0, index, "Math", "ada", MODELS[1:4], "eve", (), fate=fate, instruction=text, response="r", mu=mu)
+    return Candidate(
+        f"c{index}", 0, index, "Math", "ada", MODELS[1:4], "eve", (), fate=fate, instruction=text, response="r", mu=mu
+    )
 
 
 @pytest.fixture
@@ -132,7 +142,11 @@ def loop(scripted):
 
 
 def test_of_two_copies_the_better_stays_whatever_its_index(loop):
-    rows = [candidate(0, "count the red boats", 8.2), candidate(1, "count the red boats", 9.5), candidate(2, "sing a song", 8.0)]
+    rows = [
+        candidate(0, "count the red boats", 8.2),
+        candidate(1, "count the red boats", 9.5),
+        candidate(2, "sing a song", 8.0),
+    ]
     fates = curate(loop, rows, Index())
     assert [c.fate for c in fates] == [Fate.DUPLICATE, Fate.KEPT, Fate.KEPT]
     assert (fates[0].twin, fates[0].cosine) == ("c1", 1.0)
@@ -153,7 +167,14 @@ def test_what_was_rejected_is_not_curated(loop):
 def test_the_cut_is_by_index_and_after_curation(loop):
     rows = [candidate(i, f"task {'x' * i} {i}", 8 + i / 10) for i in range(6)]
     rows[1] = replace(rows[1], fate=Fate.DUPLICATE)
-    assert [c.fate for c in cut(rows, 3)] == [Fate.KEPT, Fate.DUPLICATE, Fate.KEPT, Fate.KEPT, Fate.SURPLUS, Fate.SURPLUS]
+    assert [c.fate for c in cut(rows, 3)] == [
+        Fate.KEPT,
+        Fate.DUPLICATE,
+        Fate.KEPT,
+        Fate.KEPT,
+        Fate.SURPLUS,
+        Fate.SURPLUS,
+    ]
 
 
 def test_seeds_count_as_pool_items_unless_told_otherwise(seeds, scripted):
@@ -167,7 +188,10 @@ def test_seeds_count_as_pool_items_unless_told_otherwise(seeds, scripted):
 
 def test_test_problems_of_the_miniature_are_contaminated(scripted):
     texts = [p.instruction for split in ("train", "validation", "test") for p in problems(split, 30, 0)]
-    seeds = [Sample(f"s{i}", p.instruction, p.response, p.domain, p.keywords, p.summary) for i, p in enumerate(problems("train", 9, 77))]
+    seeds = [
+        Sample(f"s{i}", p.instruction, p.response, p.domain, p.keywords, p.summary)
+        for i, p in enumerate(problems("train", 9, 77))
+    ]
     pool = scripted(instruction=lambda m, r: f"<instruction>{texts[r.seed % 90]}</instruction>")
     kept, rounds, _ = made(pool, seeds, target=12, rounds=1, wave=16, check=checker("mini"))
     held_out = set(texts[30:])
@@ -181,20 +205,30 @@ def test_true_correctness_is_reported_and_never_decides(scripted):
     """A reviewer who passes everything: precision is the share of correct proposals, recall is 1."""
     rows = problems("train", 40, 3)
     gold = {p.instruction: p.response for p in rows}
-    seeds = [Sample(f"s{i}", p.instruction, p.response, p.domain, p.keywords, p.summary) for i, p in enumerate(problems("train", 9, 77))]
+    seeds = [
+        Sample(f"s{i}", p.instruction, p.response, p.domain, p.keywords, p.summary)
+        for i, p in enumerate(problems("train", 9, 77))
+    ]
 
     def respond(model, request):
         right = gold[request.messages[-1]["content"]]
         return f"<response>{right if request.seed % 2 else 'no idea #### 0'}</response>"
 
-    pool = scripted(instruction=lambda m, r: f"<instruction>{rows[r.seed % 40].instruction}</instruction>", response=respond)
+    pool = scripted(
+        instruction=lambda m, r: f"<instruction>{rows[r.seed % 40].instruction}</instruction>", response=respond
+    )
     kept, rounds, loop = made(pool, seeds, target=10, rounds=1, wave=32, check=checker("mini"))
     counts = funnel.count(rounds[0].candidates, T_mean=8.0)
     report = funnel.render(counts, models=MODELS, rounds=[], scoring="text", checked=True)
     candidates = rounds[0].candidates
     share = sum(c.correct for c in candidates) / len(candidates)
     assert report["steps"]["proposed"]["correct_share"] == pytest.approx(share, abs=1e-6)
-    assert report["decision"] == {"votes": len(candidates), "precision": round(share, 6), "recall": 1.0, "balanced": 0.5}
+    assert report["decision"] == {
+        "votes": len(candidates),
+        "precision": round(share, 6),
+        "recall": 1.0,
+        "balanced": 0.5,
+    }
     assert sum(m["reviewer"]["votes"] for m in report["models"].values()) == 3 * len(candidates)
     kept_right = sum(gold[s.instruction] == s.response for s in kept)
     assert report["steps"]["kept"]["correct"] == kept_right

@@ -141,7 +141,9 @@ def test_greedy_decoding_is_not_retried(tell):
 
 
 def test_without_review_every_readable_candidate_is_kept(tell):
-    candidate, pool = tell(settings={"review": Review(mode="none")}, response=lambda m, r: "<response>rubbish</response>")
+    candidate, pool = tell(
+        settings={"review": Review(mode="none")}, response=lambda m, r: "<response>rubbish</response>"
+    )
     assert candidate.fate is Fate.KEPT
     assert candidate.mu is None
     assert set(pool.count()) == {"generator/new_keywords", "generator/instruction", "generator/response"}

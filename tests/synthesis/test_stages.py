@@ -1,0 +1,211 @@
+"""The synthesis stages on the miniature's real models: results, baselines, interruption and resumption."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from gra_train.errors import UserError
+from gra_train.mini.language import parse, split_of
+from gra_train.records import CRITERIA, read_samples
+from gra_train.schema import DataFile, Dedup, Model, Pool, Review, Synthesis
+from gra_train.stages import DistillStage, SeedsStage, SynthesizeStage
+from gra_train.synthesis.stages import distill, seeds, synthesize
+
+NAMES = ("wren", "robin", "finch", "lark", "swift")
+POOL = Pool(name="mini", models=[Model(name=n, path=f"mini:{n}") for n in NAMES])
+LARGE = Model(name="heron72", path="mini:heron72")
+
+
+def small(**settings):
+    defaults = dict(target=6, rounds=2, max_candidates=48, wave=16, block=16, temperature=0.5, prompts="mini", max_tokens=48,
+                    review=Review(scoring="likelihood"), dedup=Dedup(encoder="hashing"), checker="mini")  # fmt: skip
+    return Synthesis(**(defaults | settings))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A folder with a ledger and annotated seeds, shared by the tests: runs share a ledger."""
+    folder = tmp_path_factory.mktemp("synthesis")
+    out = folder / "seeds" / "result"
+    out.mkdir(parents=True)
+    seeds(SeedsStage(0, DataFile(path="mini:seeds", limit=24), POOL, small(), str(folder / "ledger")), {}, out)
+    return folder
+
+
+def run(base, name, synthesis, *, pool=POOL, ledger="ledger", seed=0):
+    out = base / name / "work-1"
+    out.mkdir(parents=True, exist_ok=True)
+    config = SynthesizeStage(seed, pool, synthesis, str(base / ledger))
+    synthesize(config, {"seeds": base / "seeds" / "result"}, out)
+    return out
+
+
+def contents(out):
+    return {p.name: p.read_bytes() for p in out.iterdir()}
+
+
+def computed(out):
+    return json.loads((out.parent / "usage.json").read_text())["total"]["computed"]
+
+
+def test_seeds_are_annotated_by_the_pool_in_rotation(base):
+    rows = read_samples(base / "seeds" / "result")
+    assert len(rows) == 24
+    truth = {p.instruction: p for p in map(parse, (r.instruction for r in rows)) if p}
+    assert sum(r.domain == truth[r.instruction].domain for r in rows) >= 20
+    assert sum(len(r.keywords) == 3 and bool(r.summary) for r in rows) >= 18
+    report = json.loads((base / "seeds" / "result" / "annotation.json").read_text())
+    assert sum(report["domains"].values()) == report["seeds"] == 24
+    usage = json.loads((base / "seeds" / "result" / "usage.json").read_text())
+    asked = {m: sum(c["asked"] for c in purposes.values()) for m, purposes in usage["by_model"].items()}
+    assert set(asked) == set(NAMES)
+    assert max(asked.values()) - min(asked.values()) <= 12  # the rotation is even but for retries
+
+
+def test_synthesize_writes_every_candidate_with_its_fate(base):
+    out = run(base, "gra", small())
+    assert sorted(contents(out)) == ["candidates.parquet", "data.jsonl", "funnel.json", "usage.json"]
+    kept, table = read_samples(out), pq.read_table(out / "candidates.parquet").to_pylist()
+    report = json.loads((out / "funnel.json").read_text())
+    assert report["candidates"] == len(table)
+    assert [c["id"] for c in table if c["fate"] == "kept"] == [s.id for s in kept]
+    assert report["scoring"] == "likelihood"
+    for row in table:
+        assert len({row["generator"], *row["reviewers"], row["adjudicator"]}) == 5
+        for review in row["reviews"]:
+            assert len(review["scores"]) == len(CRITERIA)
+            assert all(1 <= s <= 10 for s in review["scores"])
+        if row["fate"] == "duplicate":
+            assert row["twin"]
+            assert row["cosine"] >= 0.9
+    for sample in kept:
+        problem = parse(sample.instruction)
+        assert problem is None or split_of(problem) == "train"
+    metrics = [json.loads(line) for line in (out.parent / "metrics.jsonl").read_text().splitlines()]
+    assert metrics[-1]["synthesis/kept"] >= len(kept)
+
+
+def test_the_second_time_nothing_is_computed_and_every_byte_is_the_same(base):
+    first = run(base, "again-1", small())
+    second = run(base, "again-2", small())
+    assert contents(first) == contents(second)
+    assert computed(second) == 0
+
+
+@pytest.mark.parametrize("after", [1, 9, 30])
+def test_an_interrupted_run_goes_on_without_repeating_a_call(base, monkeypatch, after):
+    from gra_train.chat.local import LocalModel
+
+    whole = run(base, f"whole-{after}", small(), ledger=f"ledger-whole-{after}", seed=after)
+    original, batches = LocalModel.answer_batch, []
+
+    def stops(self, rows):
+        if len(batches) == after:
+            raise KeyboardInterrupt
+        batches.append(len(rows))
+        return original(self, rows)
+
+    monkeypatch.setattr(LocalModel, "answer_batch", stops)
+    with pytest.raises(KeyboardInterrupt):
+        run(base, f"part-{after}", small(), ledger=f"ledger-part-{after}", seed=after)
+    monkeypatch.setattr(LocalModel, "answer_batch", original)
+    rest = run(base, f"part-{after}", small(), ledger=f"ledger-part-{after}", seed=after)
+    assert contents(rest) == contents(whole)
+    assert computed(rest) + sum(batches) == computed(whole)
+
+
+def test_killed_from_outside(base):
+    """SIGKILL in the middle; the rerun gives the bytes of an undisturbed run."""
+    whole = run(base, "calm", small(), ledger="ledger-calm", seed=5)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; import test_stages as t\n"
+        "print('ready', flush=True); t.run(Path(sys.argv[2]), 'killed', t.small(), ledger='ledger-killed', seed=5)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(Path(__file__).parent), str(base)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    ledger = base / "ledger-killed"
+    deadline = time.monotonic() + 120
+    while sum(p.stat().st_size for p in ledger.rglob("*") if p.is_file()) < 4000 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (base / "killed" / "work-1" / "data.jsonl").exists()
+    rest = run(base, "killed", small(), ledger="ledger-killed", seed=5)
+    assert contents(rest) == contents(whole)
+    assert 0 < computed(rest) < computed(whole)
+
+
+def test_unreviewed_and_reviewed_data_share_their_proposals(base):
+    """review.mode=none is the same generator: the proposals of the first wave are the same candidates."""
+    reviewed = pq.read_table(run(base, "gra", small()) / "candidates.parquet").to_pylist()
+    out = run(base, "unreviewed", small(review=Review(mode="none"), rounds=1, num_reviewers=1))
+    plain = pq.read_table(out / "candidates.parquet").to_pylist()
+    assert [(c["id"], c["generator"], c["domain"], c["examples"]) for c in plain[:16]] == [
+        (c["id"], c["generator"], c["domain"], c["examples"]) for c in reviewed[:16]
+    ]
+    assert not any(c["reviews"] for c in plain)
+    assert len(read_samples(out)) == 6
+    assert json.loads((out / "funnel.json").read_text())["scoring"] == "none"
+
+
+def test_solo_is_one_large_model_without_review(base):
+    pool = Pool(name="large", models=[LARGE])
+    out = run(base, "solo", small(review=Review(mode="none"), roles="single", rounds=1), pool=pool)
+    assert {s.source for s in read_samples(out)} == {"heron72"}
+
+
+def test_written_scores_go_through_the_same_interface(base):
+    out = run(base, "text", small(review=Review(scoring="text"), max_candidates=16))
+    report = json.loads((out / "funnel.json").read_text())
+    assert report["prompts"]["instruction_review"]["answers"] > 0
+    assert sum(report["fates"].values()) == 16
+
+
+def test_the_paper_prompts_on_models_that_cannot_follow_them(base):
+    """A model of this size cannot answer in tags: every candidate ends with a reason, and the counts add up."""
+    out = run(base, "tags", small(prompts="tags", review=Review(), max_candidates=16, parse_retries=1))
+    report = json.loads((out / "funnel.json").read_text())
+    assert sum(report["fates"].values()) == 16
+    assert report["fates"]["kept"] == len(read_samples(out)) == 0
+    assert report["fates"]["unparseable"] > 0
+    assert sum(sum(r.values()) for r in report["reasons"].values()) > 0
+
+
+def test_a_pool_that_is_too_small_is_refused_before_a_model_is_loaded(base):
+    duo = Pool(name="duo", models=[Model(name="llama-a", path="/nowhere"), Model(name="llama-b", path="/nowhere")])
+    with pytest.raises(UserError, match=r"needs a pool of at least 5 models .* pool 'duo' has 2: llama-a, llama-b"):
+        run(base, "refused", small(), pool=duo)
+    assert not contents(base / "refused" / "work-1")
+
+
+def test_distill_answers_given_instructions(base):
+    out = base / "distill" / "work-1"
+    out.mkdir(parents=True)
+    config = DistillStage(0, LARGE, 16384, DataFile(path="mini:instructions"), 20, small(), str(base / "ledger"))
+    distill(config, {"seeds": base / "seeds" / "result"}, out)
+    rows = read_samples(out)
+    assert 15 <= len(rows) <= 20
+    assert all(r.source == "heron72" and r.response for r in rows)
+    known = {s.instruction for s in read_samples(base / "seeds" / "result")}
+    assert not known & {r.instruction for r in rows}
+    assert json.loads((out / "distill.json").read_text())["rows"] == len(rows)
+
+
+def test_distill_answers_the_seeds_where_no_instructions_are_given(base):
+    out = base / "distill-seeds" / "work-1"
+    out.mkdir(parents=True)
+    config = DistillStage(0, LARGE, 16384, DataFile(), 10, small(), str(base / "ledger"))
+    distill(config, {"seeds": base / "seeds" / "result"}, out)
+    known = [s.instruction for s in read_samples(base / "seeds" / "result")]
+    assert {r.instruction for r in read_samples(out)} <= set(known[:10])
