@@ -15,6 +15,7 @@ import torch
 from gra_train.chat.constrain import Constraints
 from gra_train.chat.protocol import Completion, Reply
 from gra_train.chat.sampling import draw, uniforms
+from gra_train.chat.templates import cut_at
 
 
 @dataclass(slots=True)
@@ -113,7 +114,7 @@ class Decoder:
         """Text and finish of a row that ends with this token, or None."""
         if token in row.ends:
             text = self._text(row.tokens[:-1])
-            cut = _cut(text, row.request.sampling.stop)
+            cut = cut_at(text, row.request.sampling.stop)
             return text if cut is None else cut, "stop"
         stop = row.request.sampling.stop
         if stop:
@@ -121,7 +122,7 @@ class Decoder:
             # for bytes of a rare character) show it; only then is the whole text decoded.
             tail = self._text(row.tokens[-(max(map(len, stop)) + 8) :])
             if any(s in tail for s in stop):
-                cut = _cut(self._text(row.tokens), stop)
+                cut = cut_at(self._text(row.tokens), stop)
                 if cut is not None:
                     return cut, "stop"
         if complete:
@@ -130,12 +131,6 @@ class Decoder:
 
     def _text(self, tokens: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
-
-
-def _cut(text: str, stop: Sequence[str]) -> str | None:
-    """The text before the earliest stop string, or None if there is none."""
-    found = [at for at in (text.find(s) for s in stop if s) if at >= 0]
-    return text[: min(found)] if found else None
 
 
 def _left_padded(rows: Sequence[list[int]], device: Any) -> tuple[torch.Tensor, torch.Tensor]:

@@ -22,7 +22,7 @@ from typing import Any
 import aiohttp
 
 from gra_train.chat.protocol import Completion, Likelihood, ModelError, Reply, TokenLogProbs
-from gra_train.chat.templates import load_tokenizer, merge_system, prompt_ids, token_ids
+from gra_train.chat.templates import cut_at, load_tokenizer, merge_system, prompt_ids, token_ids
 from gra_train.errors import UserError
 from gra_train.schema import Model
 
@@ -118,6 +118,8 @@ class HttpModel:
             finish = choice.get("finish_reason")
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise ModelError(f"{self._where('chat/completions')}: not a chat completion ({error!r})") from None
+        cut = cut_at(text, request.sampling.stop)  # where the server left the stop strings to us
+        text, finish = (text, finish) if cut is None else (cut, "stop")
         if request.regex is not None and finish != "length" and not _matches(request.regex, text):
             self._warn(_NO_EXPRESSIONS)
         prompt, written = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0

@@ -75,5 +75,11 @@ def token_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     return tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
 
 
+def cut_at(text: str, stop: Sequence[str]) -> str | None:
+    """The text before the earliest stop string, or None if there is none."""
+    found = [at for at in (text.find(s) for s in stop if s) if at >= 0]
+    return text[: min(found)] if found else None
+
+
 def _apply(tokenizer: Any, messages: Sequence[Message]) -> str:
     return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))

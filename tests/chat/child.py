@@ -1,9 +1,8 @@
-"""A process that runs stories, to be killed: python child.py LEDGER RESULTS COUNT NAME=(folder or URL)..."""
+"""What a process that is to be killed does: run stories and write their results."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +30,8 @@ def story(index: int, names: list[str], likelihood: bool) -> Any:
     return run
 
 
-def main() -> None:
-    ledger, results, count = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-    members = dict(member.split("=", 1) for member in sys.argv[4:])
+def main(ledger: Path, results: Path, count: int, members: dict[str, str]) -> None:
+    """members: name -> model folder or URL."""
     served = any(place.startswith("http") for place in members.values())
     models = [
         Model(name=name, url=place, served_name="plain", revision="r") if served else Model(name=name, path=place)
@@ -42,7 +40,3 @@ def main() -> None:
     with open_pool(models, ledger=ledger, device="cpu") as pool:
         found = pool.run([story(i, pool.names, not served) for i in range(count)], block=4, window=8)
         results.write_text(json.dumps({"results": found, "usage": pool.usage()["total"]}))
-
-
-if __name__ == "__main__":
-    main()

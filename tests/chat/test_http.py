@@ -151,6 +151,14 @@ def test_expressions_are_sent_and_their_neglect_is_said_once(server, tmp_path, c
     assert [r.levelname for r in caplog.records] == ["WARNING"] * 2
 
 
+def test_stop_strings_that_the_server_ignores_end_the_answer(server, tmp_path):
+    whole, _, _ = play(server, "plain", [request()], tmp_path)
+    stop = whole[0].text[5:7]
+    stopped = Completion(request().messages, sampling=Sampling(0.5, 0.9, 16, stop=("nowhere", stop)))
+    replies, _, _ = play(server, "plain", [stopped], tmp_path)
+    assert replies[0].text == whole[0].text[: whole[0].text.index(stop)]
+
+
 def test_broken_unicode_can_be_recorded(server, tmp_path):
     replies, _, _ = play(server, "surrogate", [request()], tmp_path)
     assert replies[0].text == "a?b"

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
+import multiprocessing
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 from gra_train.chat.ledger import Ledger
 
-CHILD = Path(__file__).parent / "child.py"
+from . import child
+
+FORK = multiprocessing.get_context("fork")  # a fresh interpreter would spend most of its time importing torch
 
 
-def start(ledger: Path, results: Path, count: int, members: list[str]) -> subprocess.Popen:
-    command = [sys.executable, CHILD, ledger, results, str(count), *members]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def start(*arguments) -> multiprocessing.process.BaseProcess:
+    process = FORK.Process(target=child.main, args=arguments)
+    process.start()
+    return process
 
 
 def finish(*arguments) -> dict:
     process = start(*arguments)
-    assert process.wait(timeout=120) == 0
+    process.join(timeout=120)
+    assert process.exitcode == 0
     return json.loads(arguments[1].read_text())
 
 
@@ -31,10 +33,11 @@ def kill_at(size: float, ledger: Path, *arguments) -> None:
     """Start a child and kill it once it has recorded that many bytes."""
     before = _size(ledger)
     process = start(ledger, *arguments)
-    while _size(ledger) - before < size and process.poll() is None:
+    while _size(ledger) - before < size and process.is_alive():
         time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "it had ended before it was killed"
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, "it had ended before it was killed"
 
 
 def _size(ledger: Path) -> int:
@@ -47,7 +50,7 @@ def records(ledger: Path) -> int:
 
 
 def test_in_process(tmp_path, model_dir, other_dir):
-    members = [f"a={model_dir}", f"b={other_dir}"]
+    members = {"a": str(model_dir), "b": str(other_dir)}
     whole = finish(tmp_path / "whole", tmp_path / "whole.json", 24, members)
     total, size = records(tmp_path / "whole"), _size(tmp_path / "whole")
     rng, ledger = random.Random(5), tmp_path / "killed"
@@ -62,7 +65,7 @@ def test_in_process(tmp_path, model_dir, other_dir):
 
 
 def test_over_http(tmp_path, server, stats):
-    members = [f"a={server}", f"b={server}"]
+    members = {"a": server, "b": server}
     whole = finish(tmp_path / "whole", tmp_path / "whole.json", 200, members)
     ledger, rng, asked = tmp_path / "killed", random.Random(6), sum(stats()["requests"].values())
     for _ in range(2):

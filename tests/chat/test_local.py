@@ -233,3 +233,27 @@ def test_expressions_bind_a_tokenizer_of_whole_words_with_marked_spaces(tmp_path
     assert all(re.fullmatch(pattern, r.text) for r in replies)
     assert any("10" in r.text.split() for r in replies)
     assert min(r.completion_tokens for r in replies) <= 8  # whole words, not characters
+
+
+def test_an_adapter_is_merged_into_its_base_and_has_a_fingerprint_of_its_own(local, model_dir, tmp_path):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    adapted = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(model_dir),
+        LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM"),
+    )
+    adapted.save_pretrained(tmp_path)
+    local.tokenizer.save_pretrained(tmp_path)
+    model = LocalModel(Model(name="adapter", path=str(tmp_path)), device="cpu")
+    request = Likelihood(ask("q").messages, "Bob gives 7")
+    row = model.prepare([request])[0]
+    with torch.inference_mode():
+        logits = adapted(input_ids=torch.tensor([row.prompt + row.continuation])).logits[0].log_softmax(-1)
+    values = [float(logits[len(row.prompt) - 1 + k, t]) for k, t in enumerate(row.continuation)]
+    found = model.log_likelihood_batch([request])[0].logprobs
+    assert found == pytest.approx(values, abs=1e-3)
+    assert found != pytest.approx(local.log_likelihood_batch([request])[0].logprobs, abs=1e-3)
+    assert model.fingerprint != local.fingerprint
+    assert model.fingerprint.count("+") == 1
