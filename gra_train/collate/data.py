@@ -85,10 +85,12 @@ def parts(items: Sequence[Task], count: int, seed: int) -> list[list[Task]]:
 
 
 def _task(name: str, fields: dict, need_rationale: bool) -> Task:
-    response = next((fields[c] for c in ("answer", "response") if fields.get(c) not in (None, "")), "")
-    text, rationale = str(response).strip(), str(fields.get("rationale") or "").strip()
-    if not rationale and ANSWER_MARK in text:
-        rationale, text = (part.strip() for part in text.rsplit(ANSWER_MARK, 1))
+    response, answer = (str(fields[c]).strip() if fields.get(c) is not None else "" for c in ("response", "answer"))
+    text = response if ANSWER_MARK in response else answer or response
+    rationale = str(fields.get("rationale") or "").strip()
+    if ANSWER_MARK in text:
+        before, text = (part.strip() for part in text.rsplit(ANSWER_MARK, 1))
+        rationale = rationale or before
     values = {"instruction": str(fields.get("instruction") or "").strip(), "answer": text}
     for key, value in (values | ({"rationale": rationale} if need_rationale else {})).items():
         if not value:

@@ -15,8 +15,8 @@ TASKS = {
     "answer": "Give the answer to the instruction. Write the answer alone, without explanation.",
     "rationale": (
         "Think the instruction through for another assistant, who will read your reasoning and then give the answer. "
-        "Write the reasoning that helps that assistant most to find the right answer: what matters, the steps in order, "
-        "what each step establishes."
+        "Write the reasoning that helps it most to find the right answer: what matters, the steps in order, what each "
+        "step establishes."
     ),
     "answer_with_rationale": (
         "Give the answer to the instruction. A rationale by another assistant is shown: use it where it is sound. "

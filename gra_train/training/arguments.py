@@ -137,4 +137,4 @@ def lora_arguments(lora: Lora) -> dict[str, Any] | None:
 
 
 LOAD = {"attention_dropout": 0.0}
-"""Overrides of every model's configuration: TRL's disable_dropout misses attention dropout (first DPO loss not ln 2)."""
+"""Overrides of every model's configuration: TRL's disable_dropout misses attention (first DPO loss: not ln 2)."""

@@ -79,7 +79,7 @@ def dpo_batch(rows: Sequence[Row], *, pad: int) -> dict[str, torch.Tensor]:
 
 
 def _padded(sequences: Sequence[np.ndarray], pad: int) -> dict[str, torch.Tensor]:
-    ids = np.full((len(sequences), max(map(len, sequences))), pad, dtype=np.int64)
+    ids: np.ndarray = np.full((len(sequences), max(map(len, sequences))), pad, dtype=np.int64)
     mask = np.zeros_like(ids)
     for i, sequence in enumerate(sequences):
         ids[i, : len(sequence)] = sequence

@@ -55,8 +55,8 @@ class Watch(TrainerCallback):
         if not math.isfinite(loss):
             self._flush()
             raise UserError(
-                f"the loss became {loss} at step {state.global_step}. The last good checkpoint is kept. Lower the learning "
-                "rate (lr), raise warmup, or look for broken rows in the data."
+                f"the loss became {loss} at step {state.global_step}. The last good checkpoint is kept. Lower the "
+                "learning rate (lr), raise warmup, or look for broken rows in the data."
             )
         last = state.global_step >= state.max_steps
         if stop and not last:

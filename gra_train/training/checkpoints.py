@@ -42,8 +42,8 @@ def latest(folder: Path, *, ranks: int) -> Path | None:
     before = read_json(known[-1] / MARKER)["ranks"]
     if before != ranks:
         raise UserError(
-            f"{known[-1]} was written by {before} rank(s) and cannot be continued by {ranks}: the order of the data would "
-            f"change. Continue with resources.ranks={before}, or delete {folder} to start this training again."
+            f"{known[-1]} was written by {before} rank(s) and cannot be continued by {ranks}: the order of the data "
+            f"would change. Continue with resources.ranks={before}, or delete {folder} to start this training again."
         )
     return known[-1]
 

@@ -52,8 +52,15 @@ def train_dpo(
         trainer.use(kept, seed=seed, batch=train.global_batch, by_length=train.group_by_length)
         counts = {"examples": len(kept), "overlong": len(data) - len(kept)}
         counts |= fit.fit(trainer, train, out=out, label="DPO")
-        text = models.card(title=out.parent.name, base=base or os.path.basename(model), method="dpo",
-                           settings={**identity(train), "beta": beta, "loss": loss}, examples=examples, counts=counts)  # fmt: skip
+        settings = {**identity(train), "beta": beta, "loss": loss}
+        text = models.card(
+            title=out.parent.name,
+            base=base or os.path.basename(model),
+            method="dpo",
+            settings=settings,
+            examples=examples,
+            counts=counts,
+        )
         models.save(trainer, out / "model", train, card=text)
         fit.report(trainer, out / "training.json", counts)
 

@@ -31,7 +31,10 @@ def load(path: str, *, trust_remote_code: bool = False) -> tuple[Any, Any]:
         raise UserError(f"{path!r} cannot be loaded as a causal language model with its tokenizer: {error}") from None
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows > 0:  # 0: sharded by ZeRO-3
-        raise UserError(f"the tokenizer of {path!r} has {len(tokenizer)} tokens, its model embeds only {rows}: they do not belong together")  # fmt: skip
+        raise UserError(
+            f"the tokenizer of {path!r} has {len(tokenizer)} tokens, its model embeds only {rows}: they do not belong "
+            "together; use the tokenizer that came with the model."
+        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model, tokenizer
@@ -69,6 +72,7 @@ def card(*, title: str, base: str, method: str, settings: dict[str, Any], exampl
         f"---\nlibrary_name: transformers\ntags: [gra-train, {method}]\n---\n# {title}\n\n"
         f"Base: `{base}`. Method: {method}. Data: content hash `{content_hash(examples)}`.\n\n"
         f"| setting | value |\n|---|---|\n{lines}\n\n"
-        '```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\nmodel = AutoModelForCausalLM.from_pretrained("model")\n'
+        "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        'model = AutoModelForCausalLM.from_pretrained("model")\n'
         'tokenizer = AutoTokenizer.from_pretrained("model")\n```\n'
     )

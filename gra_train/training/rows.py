@@ -123,7 +123,9 @@ def _shared(prompt: np.ndarray, whole: np.ndarray) -> int:
 
 def _warn_open_end(tokenizer: Any, completion: np.ndarray) -> None:
     if tokenizer.eos_token_id not in completion[-2:]:
-        log.warning("the chat template does not end a completion with %r: the model may not learn to stop", tokenizer.eos_token)  # fmt: skip
+        log.warning(
+            "the chat template does not end a completion with %r: the model may not learn to stop", tokenizer.eos_token
+        )
 
 
 def _chunks(examples: Sequence[dict[str, Any]]) -> Iterable[Sequence[dict[str, Any]]]:

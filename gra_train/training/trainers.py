@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -98,30 +99,28 @@ class Dpo(_Ours, DPOTrainer):
         """Set ref_chosen and ref_rejected (log-probabilities of the completions) in every row.
 
         model: the reference, with a fused head; by default the policy as it is now. Rows are batched by length, and the
-        batches shared out among the ranks, each rank doing equally many (ZeRO-3 gathers weights in every forward).
+        batches shared out among the ranks. Under ZeRO-3 each rank holds the whole model meanwhile (the engine's own
+        forward cannot be used before training: DeepSpeed loses track of the parameters in the second batch).
         """
-        reference = self._reference_engine(model)
-        by_length = sorted(range(len(rows)), key=lambda i: (length(rows[i]), i))
-        batches = [by_length[i : i + batch] for i in range(0, len(by_length), batch)]
-        ranks, rank = self.accelerator.num_processes, self.accelerator.process_index
-        turns = -(-len(batches) // ranks)
-        found = []
-        for turn in range(turns):
-            mine = batches[min(turn * ranks + rank, len(batches) - 1)]
-            inputs = self._prepare_inputs(self.data_collator([{**rows[i], **_UNKNOWN} for i in mine]))
-            chosen, rejected = self.compute_ref_log_probs(reference, inputs)
-            found += list(zip(mine, chosen.tolist(), rejected.tolist(), strict=True))
-        for i, good, bad in gather_object(found) if ranks > 1 else found:
+        reference = self.model if model is None else model
+        with _gathered(reference):
+            reference.to(self.args.device).eval()
+            by_length = sorted(range(len(rows)), key=lambda i: (length(rows[i]), i))
+            batches = [by_length[i : i + batch] for i in range(0, len(by_length), batch)]
+            found = []
+            for mine in batches[self.accelerator.process_index :: self.accelerator.num_processes]:
+                inputs = self._prepare_inputs(self.data_collator([rows[i] for i in mine]))
+                chosen, rejected = self.compute_ref_log_probs(reference, inputs)
+                found += list(zip(mine, chosen.tolist(), rejected.tolist(), strict=True))
+        for i, good, bad in gather_object(found) if self.accelerator.num_processes > 1 else found:
             rows[i]["ref_chosen"], rows[i]["ref_rejected"] = good, bad
 
-    def _reference_engine(self, model: Any) -> Any:
-        if self.is_deepspeed_enabled:
-            from trl.models import prepare_deepspeed
 
-            return prepare_deepspeed(self.model if model is None else model, self.accelerator)
-        chosen = self.model if model is None else model.to(self.args.device)
-        chosen.eval()
-        return chosen
+def _gathered(model: Any) -> Any:
+    """The weights whole, where ZeRO-3 has sharded them."""
+    parameters = list(model.parameters())
+    if not any(hasattr(p, "ds_id") for p in parameters):
+        return contextlib.nullcontext()
+    import deepspeed
 
-
-_UNKNOWN = {"ref_chosen": 0.0, "ref_rejected": 0.0}
+    return deepspeed.zero.GatheredParameters(parameters)

@@ -59,7 +59,8 @@ def config(base: str, tmp_path: Path) -> CollateStage:
         rationale_data=DataFile(path=str(tmp_path / "rationales.jsonl")),
         task_data=DataFile(path=str(tmp_path / "tasks.jsonl")),
         validation_rows=4, prompts="mini", temperature=1.0, stage2_temperature=1.0, max_tokens=8, block=16,
-        ift=Train(**{**size, "steps": 20}), stage2=Preference(**size), stage3=Preference(**size), answerer=Train(**size),
+        ift=Train(**{**size, "steps": 20}), stage2=Preference(**size), stage3=Preference(**size),
+        answerer=Train(**size),
     )  # fmt: skip
     evaluation = Evaluation(tasks=["mini_math"], questions=3)
     return CollateStage(
