@@ -104,9 +104,9 @@ class Ledger:
             if number not in self._files:
                 self._files[number] = os.open(self._paths[number], os.O_RDONLY)
             file = self._files[number]
-        length, crc = _HEADER.unpack(os.pread(file, _HEADER.size, offset))
+        length, crc = _HEADER.unpack(os.pread(file, _HEADER.size, offset).ljust(_HEADER.size, b"\0"))
         body = os.pread(file, length, offset + _HEADER.size)
-        if zlib.crc32(body) != crc:
+        if not body.startswith(key) or zlib.crc32(body) != crc:
             raise UserError(f"ledger segment {self._paths[number].name} has changed on disk; restore it or delete it")
         return orjson.loads(body[_KEY:])
 
@@ -122,13 +122,13 @@ class Ledger:
                     raise self._failure
                 if self._own is None:
                     self._start_segment()
-                _write(self._files[self._own or 0], frame)
+                assert self._own is not None
+                _write(self._files[self._own], frame)
             except OSError as error:
                 self._cut_back()
                 raise UserError(
                     f"ledger {str(self._folder)!r}: {error.strerror}. All records are safe; make room and run again."
                 ) from None
-            assert self._own is not None
             self._index[key] = self._own << _OFFSET_BITS | self._end
             self._end += len(frame)
             self._unsynced = True

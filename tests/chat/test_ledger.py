@@ -192,6 +192,15 @@ def test_a_failed_write_is_undone(tmp_path, monkeypatch):
         assert [again.get(key_of(i)) for i in range(3)] == ["zero", None, "two"]
 
 
+def test_a_segment_that_changes_under_us_is_noticed(tmp_path):
+    with Ledger(tmp_path) as ledger:
+        ledger.put(key_of(1), "one")
+    with Ledger(tmp_path) as ledger:
+        os.truncate(next(tmp_path.iterdir()), 25)
+        with pytest.raises(UserError, match="has changed on disk"):
+            ledger.get(key_of(1))
+
+
 def test_an_unusable_folder_is_the_users_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be used"):
