@@ -1,4 +1,4 @@
-"""Rows of files as they are: JSON lines, JSON, parquet, gzip, run folders, the Hub; each with its place for messages."""
+"""Rows of files as they are: JSON lines, JSON, parquet, gzip, run folders, the Hub; each with its place in the file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Row:
 
 
 def read_rows(file: DataFile) -> Iterator[Row]:
-    """The rows of a file, folder or Hub data set. Raises UserError where there is none, or it cannot be read as a whole."""
+    """The rows of a file, folder or Hub data set. Raises UserError where there is none, or it cannot be read at all."""
     path = Path(file.path).expanduser()
     if not path.exists():
         if _is_hub_name(file.path):
@@ -43,7 +43,8 @@ def read_rows(file: DataFile) -> Iterator[Row]:
     kind = ending.removesuffix(".gz")
     if kind not in ENDINGS:
         raise UserError(
-            f"{file.path}: unknown kind of file {ending or path.name!r}; expected one of {', '.join(ENDINGS)} (also .gz)."
+            f"{file.path}: unknown kind of file {ending or path.name!r}; "
+            f"expected one of {', '.join(ENDINGS)} (also .gz)."
         )
     if kind == ".parquet":
         yield from _parquet(path)
@@ -154,7 +155,8 @@ def _hub(file: DataFile) -> Iterator[Row]:
     except Exception as error:  # the library raises whatever its network layer raises
         raise UserError(
             f"{file.path!r} is no file here, and as a Hub data set (split {file.split!r}) it cannot be loaded: "
-            f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}. Check the name, the split and the network."
+            f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}. "
+            "Check the name, the split and the network."
         ) from None
     for number, one in enumerate(rows):
         yield Row(number, f"row {number + 1}", dict(one))

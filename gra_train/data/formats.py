@@ -20,9 +20,11 @@ def detect(row: Mapping[str, Any]) -> str:
     """The format of a row by its columns. Raises BadRow where none fits."""
     columns = set(row)
     for name, needed in (
-        ("own", {"instruction", "response"}), ("alpaca", {"instruction", "output"}), ("self_instruct", {"instruction", "instances"}),
+        ("own", {"instruction", "response"}),
+        ("alpaca", {"instruction", "output"}),
+        ("self_instruct", {"instruction", "instances"}),
         ("gsm8k", {"question", "answer"}),
-    ):  # fmt: skip
+    ):
         if needed <= columns:
             return name
     if columns & {"messages", "conversations"}:
@@ -31,8 +33,9 @@ def detect(row: Mapping[str, Any]) -> str:
         return "own"
     raise BadRow(
         f"no known format has the columns {', '.join(sorted(columns)) or '(none)'}; "
-        "expected instruction + response, instruction + output (alpaca), question + answer (gsm8k), instruction + instances "
-        "(self_instruct), messages or conversations (chat), or set format=fields and fields.instruction=COLUMN, fields.response=COLUMN"
+        "expected instruction + response, instruction + output (alpaca), question + answer (gsm8k), "
+        "instruction + instances (self_instruct), messages or conversations (chat); "
+        "or set format=fields with fields.instruction=COLUMN and fields.response=COLUMN"
     )
 
 

@@ -97,19 +97,24 @@ def _sample(fields: dict[str, Any], row: Row, name: str, need_response: bool) ->
         values[key] = value.strip()
     texts = {key: str(values.get(key, "")).strip() for key in ("domain", "summary")}
     return Sample(
-        id=str(values.get("id") or f"{name}-{row.number}"), instruction=values["instruction"], response=values["response"],
-        keywords=values["keywords"], source=str(values.get("source") or name), **texts,
-    )  # fmt: skip
+        id=str(values.get("id") or f"{name}-{row.number}"),
+        instruction=values["instruction"],
+        response=values["response"],
+        keywords=values["keywords"],
+        source=str(values.get("source") or name),
+        **texts,
+    )
 
 
 def _miniature(file: DataFile, seed: int, rows: int | None) -> list[Sample]:
-    """seeds: correct rows without annotations. gold: other problems, with gold responses; instructions: those without."""
+    """seeds: correct rows without annotations; gold: other problems and their responses; instructions: gold without."""
     from gra_train.mini.data import question_rows, seed_rows
 
     name = file.path.removeprefix(MINI)
     if name not in MINI_SETS:
         raise UserError(
-            f"no miniature data set {file.path!r}.{nearest(name, MINI_SETS)} Known: {', '.join(MINI + s for s in MINI_SETS)}."
+            f"no miniature data set {file.path!r}.{nearest(name, MINI_SETS)} "
+            f"Known: {', '.join(MINI + s for s in MINI_SETS)}."
         )
     count = file.limit or rows or DEFAULT_MINI_ROWS
     made: Iterator[dict[str, str]] = iter(
@@ -117,8 +122,11 @@ def _miniature(file: DataFile, seed: int, rows: int | None) -> list[Sample]:
     )
     return [
         Sample(
-            id=f"{name}-{i}", instruction=row["instruction"], response="" if name == "instructions" else row["response"],
-            domain=row.get("domain", ""), source=file.path,
+            id=f"{name}-{i}",
+            instruction=row["instruction"],
+            response="" if name == "instructions" else row["response"],
+            domain=row.get("domain", ""),
+            source=file.path,
         )
         for i, row in enumerate(made)
-    ]  # fmt: skip
+    ]

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from gra_train.chat.protocol import Ask, Completion, Reply, Sampling
 from gra_train.records import Record
 from gra_train.schema import Synthesis
-from gra_train.synthesis.parsing import ParseError
 from gra_train.synthesis.prompts import Prompt
+from gra_train.synthesis.repair import ParseError
 
 T = TypeVar("T")
 OK, REPAIRED, TRUNCATED = "ok", "repaired", "cut at max_tokens"

@@ -15,7 +15,8 @@ HELD_OUT = ("validation", "test")
 class Checker:
     """correct: (instruction, response) -> whether the instruction is valid and the response right.
 
-    valid: instruction -> whether it states a problem. held_out: instruction -> whether it is a validation or test problem.
+    valid: instruction -> whether it states a problem.
+    held_out: instruction -> whether it is a validation or test problem.
     """
 
     correct: Callable[[str, str], bool]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gra_train.records import Sample
 from gra_train.schema import Dedup
@@ -45,10 +45,11 @@ class Index:
         self.ids += ids
 
     def nearest(self, vectors: np.ndarray) -> list[Twin | None]:
-        """For each of at most BLOCK vectors, the item with the largest cosine (the earliest of equals); None if empty."""
+        """For each of at most BLOCK vectors, the item of largest cosine (the earliest of equals); None if empty."""
         import numpy as np
 
-        best, where = np.full(len(vectors), -2.0, np.float32), np.zeros(len(vectors), np.int64)
+        best: Any = np.full(len(vectors), -2.0, np.float32)
+        where: Any = np.zeros(len(vectors), np.int64)
         start = 0
         for block in self._blocks:
             cosines = vectors @ block.T
@@ -63,8 +64,8 @@ class Index:
 def greedy(ids: Sequence[str], vectors: np.ndarray, pool: Index, *, threshold: float) -> list[Twin | None]:
     """Which of the texts to drop, taken in the given order: for each its twin, or None where it is kept.
 
-    A text is kept if its largest cosine to anything in the pool, or to a text kept before it, is below `threshold`. Equal to
-    the exact greedy result; block by block, so that memory is linear. `pool` is not changed.
+    A text is kept if its largest cosine to anything in the pool, or to a text kept before it, is below `threshold`.
+    Equal to the exact greedy result; block by block, so that memory is linear. `pool` is not changed.
     """
     import numpy as np
 

@@ -1,8 +1,8 @@
 """What chance decides about a candidate, drawn before any model is asked: domain, roles, examples, sampling seeds.
 
 A draw is a function of (seed, round, index), the pool's names and the corpus alone, the same on any machine, so that
-candidates can be made in any order, in shards, and again. Each decision has its own generator: a larger committee does not
-change who generates, and an ablation without review sees the same proposals.
+candidates can be made in any order, in shards, and again. Each decision has its own generator: a larger committee does
+not change who generates, and an ablation without review sees the same proposals.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Corpus:
         usable = [s for s in samples if s.domain and s.keywords and s.summary]
         if not usable:
             raise UserError(
-                f"none of the {len(samples)} seeds has a domain, keywords and a summary, so there is nothing to draw examples from. "
-                "Look at the seeds run's annotation.json for what the pool's models answered, or give seeds that have these columns."
+                f"none of the {len(samples)} seeds has a domain, keywords and a summary: "
+                "there is nothing to draw examples from. Annotate them first (stage seeds), or give them these columns."
             )
         domains = sorted({s.domain for s in usable})
         grouped = {d: tuple(s for s in usable if s.domain == d) for d in domains}
@@ -98,7 +98,8 @@ def check_pool(models: Sequence[str], synthesis: Synthesis, *, pool: str) -> Non
     if len(models) < needed:
         raise UserError(
             f"synthesis.num_reviewers={synthesis.num_reviewers} needs a pool of at least {needed} models "
-            f"(1 generator + {synthesis.num_reviewers} reviewers + 1 adjudicator); pool {pool!r} has {len(models)}: {', '.join(models)}.\n"
+            f"(1 generator + {synthesis.num_reviewers} reviewers + 1 adjudicator); "
+            f"pool {pool!r} has {len(models)}: {', '.join(models)}.\n"
             "Use a larger pool, or synthesis.roles=single to let one model play every role."
         )
 
@@ -129,8 +130,8 @@ def roles(
 def draw(seed: int, round: int, index: int, *, models: Sequence[str], corpus: Corpus, synthesis: Synthesis) -> Draw:
     """The draw of candidate `index` of `round` (counted from 0).
 
-    The domain follows the seeds' distribution, or is uniform over the domains that occur in them; the examples are 2 to 4
-    different samples of it (GRA, section 3.2), fewer where the corpus has no more.
+    The domain follows the seeds' distribution, or is uniform over the domains that occur in them; the examples are 2
+    to 4 different samples of it (GRA, section 3.2), fewer where the corpus has no more.
     """
     generator, reviewers, adjudicator = roles(seed, round, index, models, synthesis)
     domains = list(corpus.weights)

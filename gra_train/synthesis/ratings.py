@@ -1,4 +1,4 @@
-"""Reading reviews: the three binary flags of an instruction and the six scores of a response, tolerantly (see parsing)."""
+"""Reading reviews: the three flags of an instruction and the six scores of a response, tolerantly (see parsing)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _CRITERION_NAMES = ("correctness", "clarity", "completeness", "relevance", "cohe
 def _sections(text: str, names: Sequence[str]) -> list[list[str]]:
     """For each name, the texts that follow its mentions *as a label*, each up to the next label.
 
-    A label stands at the start of a line, cell or list item, or after a comma, and is followed by a colon, dash, bracket, bar or number.
+    A label stands at the start of a line, cell or list item, or after a comma, and is followed by a colon, dash,
+    bracket, bar or number.
     """
     label = re.compile(
         r"(?:^|[\n|,;{(\[]|\d[.)])[\s*_\"'>#•|+-]*(?:\d+[.)]\s*)?[\s*_\"']*(" + "|".join(f"(?:{n})" for n in names)
@@ -105,29 +106,28 @@ def _scores(content: str, *, bare: bool) -> tuple[int, ...]:
     return tuple(_integer(number) for number in numbers)
 
 
+_REVIEW_NAMES = ("review", "comment", "feedback", "reason", "explanation", "justification")
+
+
 def _review_text(text: str) -> str | None:
     found = between(text, "review")
     if found is not None:
         return found.value
     value = as_json(text) if "{" in text else None
     if isinstance(value, dict):
-        given = next(
-            (
-                v
-                for k, v in value.items()
-                if str(k).lower() in ("review", "comment", "reason", "explanation", "feedback")
-            ),
-            None,
-        )
-        if isinstance(given, str):
-            return given
-    match = re.search(r"(?:^|\n)[\s*_#]*(?:short |brief |overall )?(?:review|comments?|feedback|justification|reasons?)[\s*_]*[:：]\s*(.+)", text,
-                      re.IGNORECASE | re.DOTALL)  # fmt: skip
+        given = {str(k).lower(): v for k, v in value.items() if isinstance(v, str)}
+        if named := [given[name] for name in _REVIEW_NAMES if name in given]:
+            return named[0]
+    match = re.search(
+        rf"(?:^|\n)[\s*_#]*(?:short |brief |overall )?(?:{'|'.join(_REVIEW_NAMES)})s?[\s*_]*[:：]\s*(.+)",
+        text,
+        re.IGNORECASE | re.DOTALL,
+    )
     return match[1] if match else None
 
 
 def scored(text: str) -> Parsed[tuple[tuple[int, ...], str]]:
-    """Six integers from 1 to 10 in the order of CRITERIA, and a short text (prompts 8 and 9). The text may be missing."""
+    """Six integers from 1 to 10 in the order of CRITERIA, and a short text, which may be missing (prompts 8 and 9)."""
     text = without_thinking(text)
     found = between(text, "scores")
     review = _review_text(text)

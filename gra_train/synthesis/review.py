@@ -1,6 +1,6 @@
 """Reviewers and the adjudicator behind one interface, whether they write their scores or are read by likelihood.
 
-Either way an instruction gets three flags, and a response six integers from 1 to 10 and a short text, from each reviewer.
+Either way each reviewer gives an instruction three flags, and a response six integers from 1 to 10 and a short text.
 """
 
 from __future__ import annotations

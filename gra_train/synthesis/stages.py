@@ -1,4 +1,4 @@
-"""The synthesis stages: seeds (annotate D(0)), synthesize (the GRA loop, or without review), distill (answers by one model).
+"""The synthesis stages: seeds (annotate D(0)), synthesize (GRA, or without review), distill (one model answers).
 
 Baselines are the same functions under other settings: *unreviewed* is `synthesis.review.mode=none`; *solo* is that with
 a pool of one large model and `synthesis.roles=single`. Interrupted stages start again: every completed call is in the
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 def seeds(config: SeedsStage, inputs: Mapping[str, Path], out: Path) -> None:
-    """Annotate the seed set -> data.jsonl (every seed with domain, keywords and summary), annotation.json (what the models could not give), usage.json."""
+    """Annotate the seeds -> data.jsonl (each with domain, keywords and summary), annotation.json, usage.json."""
     names = [m.name for m in config.pool.models]
     check_names(names, pool=config.pool.name)
     rows = load(config.seeds, seed=config.seed)
@@ -67,8 +67,9 @@ def seeds(config: SeedsStage, inputs: Mapping[str, Path], out: Path) -> None:
 
 
 def synthesize(config: SynthesizeStage, inputs: Mapping[str, Path], out: Path) -> None:
-    """The GRA loop over inputs["seeds"] -> data.jsonl (kept rows, by round and index), candidates.parquet, funnel.json, usage.json.
+    """The GRA loop over inputs["seeds"].
 
+    -> data.jsonl (kept rows, by round and index), candidates.parquet (all, with fate), funnel.json, usage.json.
     Raises UserError, before any work is spent, for a pool that is too small for its roles.
     """
     synthesis, names = config.synthesis, [m.name for m in config.pool.models]
@@ -113,7 +114,7 @@ def synthesize(config: SynthesizeStage, inputs: Mapping[str, Path], out: Path) -
 def distill(config: DistillStage, inputs: Mapping[str, Path], out: Path) -> None:
     """One model answers given instructions, or the seeds' own -> data.jsonl, distill.json, usage.json.
 
-    Instructions that a seed already has are left out (unless they *are* the seeds'); so are answers that cannot be read.
+    Instructions that a seed has are left out (unless they *are* the seeds'); so are answers that cannot be read.
     """
     own = read_samples(inputs["seeds"])
     questions = own
@@ -124,7 +125,8 @@ def distill(config: DistillStage, inputs: Mapping[str, Path], out: Path) -> None
     questions = questions[: config.rows]
     if not questions:
         raise UserError(
-            f"instructions.path={config.instructions.path!r}: every instruction is already a seed; nothing is left to answer."
+            f"instructions.path={config.instructions.path!r}: every instruction is already a seed; "
+            "nothing is left to answer."
         )
     prompts = family(config.synthesis.prompts)
 
@@ -159,7 +161,7 @@ def distill(config: DistillStage, inputs: Mapping[str, Path], out: Path) -> None
 
 @contextmanager
 def _pool(models: Sequence[Model], ledger: str, batch_tokens: int, out: Path) -> Iterator[OpenPool]:
-    """The open pool; on a clean exit writes usage.json: what the data cost in calls and tokens, whenever it was paid."""
+    """The open pool; on a clean exit writes usage.json: what the data cost in calls and tokens, whenever paid."""
     from gra_train.chat.pool import open_pool
 
     with open_pool(models, ledger=Path(ledger) if ledger else out.parent / "ledger", batch_tokens=batch_tokens) as pool:

@@ -1,6 +1,6 @@
 """One candidate, from its draw to its decision, as a straight story (GRA, sections 3.2 and 3.3).
 
-Concurrency belongs to the caller; every question is asked through the ledger, so the same story told again costs nothing.
+Concurrency belongs to the caller; every question goes through the ledger, so the same story told again costs nothing.
 """
 
 from __future__ import annotations

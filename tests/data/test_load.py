@@ -63,15 +63,16 @@ def test_a_json_file_with_lines_or_with_a_list_inside(file):
 
 
 FORMATS = {
-    "alpaca": ({"instruction": "Sum up.", "input": "A long text.", "output": "Short."}, ("Sum up.\n\nA long text.", "Short.")),
+    "alpaca": ({"instruction": "Sum up.", "input": "Much.", "output": "Short."}, ("Sum up.\n\nMuch.", "Short.")),
     "gsm8k": ({"question": "2 + 3?", "answer": "2 + 3 = <<2+3=5>>5\n#### 5"}, ("2 + 3?", "2 + 3 = 5\n#### 5")),
     "self_instruct": (
-        {"id": "t1", "instruction": "Translate.", "instances": [{"input": "un", "output": "one"}, {"input": "deux", "output": "two"}]},
+        {"id": "t1", "instruction": "Translate.",
+         "instances": [{"input": "un", "output": "one"}, {"input": "deux", "output": "two"}]},
         ("Translate.\n\nun", "one"),
     ),
     "chat": (
-        {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Hello."},
-                      {"role": "user", "content": "More?"}]},
+        {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi?"},
+                      {"role": "assistant", "content": "Hello."}, {"role": "user", "content": "More?"}]},
         ("Hi?", "Hello."),
     ),
 }  # fmt: skip
@@ -101,8 +102,8 @@ def test_a_run_folder(tmp_path):
     write_samples(tmp_path / "result", [Sample("a", "do", "done", "QA")])
     for folder in (tmp_path, tmp_path / "result"):
         assert pairs(load(DataFile(path=str(folder)))) == [("do", "done")]
+    (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no data set"):
-        (tmp_path / "empty").mkdir()
         load(DataFile(path=str(tmp_path / "empty")))
 
 
@@ -127,10 +128,12 @@ WRONG = {
     "null": ('{"instruction": null, "response": "b"}\n', {}, "its instruction is empty"),
     "no instances": ('{"instruction": "a", "instances": []}\n', {}, "instances are not a list"),
     "no user": ('{"messages": [{"role": "system", "content": "x"}]}\n', {}, "no turn of a user; roles: system"),
-    "wrong format": ('{"instruction": "a", "output": "b"}\n', {"format": "gsm8k"}, "no column 'question'; there are: instruction, output"),
+    "wrong format": ('{"instruction": "a", "output": "b"}\n', {"format": "gsm8k"},
+                     "no column 'question'; there are: instruction, output"),
     "wrong field": ('{"q": "a"}\n', {"format": "fields", "fields": {"instruktion": "q"}}, "Did you mean 'instruction'"),
     "no fields": ('{"q": "a"}\n', {"format": "fields"}, "needs fields.instruction"),
-    "field without column": ('{"q": "a"}\n', {"format": "fields", "fields": {"instruction": "x"}}, "no column 'x'; there are: q"),
+    "field without column": ('{"q": "a"}\n', {"format": "fields", "fields": {"instruction": "x"}},
+                             "no column 'x'; there are: q"),
 }  # fmt: skip
 
 
@@ -145,7 +148,7 @@ def test_wrong_rows(file, case):
 def test_wrong_files(tmp_path, file):
     with pytest.raises(UserError, match="does not exist"):
         load(DataFile(path=str(tmp_path / "nothing.jsonl")))
-    with pytest.raises(UserError, match="unknown kind of file '.csv'"):
+    with pytest.raises(UserError, match=r"unknown kind of file '\.csv'"):
         load(DataFile(path=file("a,b\n", "a.csv")))
     with pytest.raises(UserError, match="not a whole gzip file"):
         load(DataFile(path=file("plain text", "a.jsonl.gz")))
@@ -168,15 +171,14 @@ def test_a_file_without_permission(file):
 
 
 def test_bad_rows_can_be_skipped_and_are_counted(file, caplog):
-    path = file(
-        '{"instruction": "a", "response": "b"}\nnot json\n{"instruction": "", "response": "b"}\n{"instruction": "c", "response": "d"}\n'
-    )
+    good, empty, other = (json.dumps({"instruction": text, "response": "b"}) + "\n" for text in ("a", "", "c"))
+    path = file(good + "not json\n" + empty + other)
     loaded = read(DataFile(path=path, on_bad_row="skip"))
     assert [s.id for s in loaded.samples] == ["seeds-0", "seeds-3"]
     assert ["line 2" in loaded.skipped[0], "line 3" in loaded.skipped[1]] == [True, True]
     load(DataFile(path=path, on_bad_row="skip"))
     assert "skipped 2 rows" in caplog.text
-    with pytest.raises(UserError, match="All 1 rows were skipped; the first: .*line 1"):
+    with pytest.raises(UserError, match=r"All 1 rows were skipped; the first: .*line 1"):
         load(DataFile(path=file("nope\n"), on_bad_row="skip"))
 
 

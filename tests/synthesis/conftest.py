@@ -42,7 +42,7 @@ def number_of(model, request):
 
 
 class Scripted:
-    """Answers by prompt kind; `answers` replaces the default writer of some kinds: (model, request) -> text or Reply."""
+    """Answers by prompt kind; `answers` replaces the writers of some kinds: (model, request) -> text or Reply."""
 
     def __init__(self, **answers):
         self.answers = answers

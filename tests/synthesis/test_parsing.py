@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gra_train.synthesis import parsing, ratings
-from gra_train.synthesis.parsing import ParseError
+from gra_train.synthesis.repair import ParseError
 
 ANSWERS = Path(__file__).parent / "answers"
 PARSERS = {

@@ -4,9 +4,9 @@ import pytest
 
 from gra_train.records import CRITERIA, DOMAINS, Review, Sample
 from gra_train.synthesis import parsing, ratings
-from gra_train.synthesis.parsing import ParseError
 from gra_train.synthesis.prompts import KINDS, family
 from gra_train.synthesis.prompts.tags import neutralise
+from gra_train.synthesis.repair import ParseError
 
 EXAMPLES = [
     Sample("a", "i", "r", "Math", ("ladder", "wall", "symmetry"), "Lean a ladder."),
@@ -146,9 +146,12 @@ def test_ordinary_text_passes_unchanged():
 def test_mini_parsers_refuse_what_is_not_their_form():
     f = family("mini")
     for prompt, answer in [
-        (f.domain("x"), "Cooking"), (f.keywords("x"), "one; two"), (f.instruction_review("x"), "1 1"), (f.response("x"), "  "),
+        (f.domain("x"), "Cooking"),
+        (f.keywords("x"), "one; two"),
+        (f.instruction_review("x"), "1 1"),
+        (f.response("x"), "  "),
         (f.response_review("x", "y"), "Scores: 1 2 3"),
-    ]:  # fmt: skip
+    ]:
         with pytest.raises(ParseError):
             prompt.parse(answer)
 

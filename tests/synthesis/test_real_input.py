@@ -34,8 +34,11 @@ def pool(transformers_server):
 
 
 def settings(**other):
-    return Synthesis(**({"target": 4, "rounds": 2, "max_candidates": 8, "wave": 8, "temperature": 0.7, "parse_retries": 0, "max_tokens": 24,
-                         "prompts": "mini", "review": Review(scoring="text"), "dedup": Dedup(encoder="hashing")} | other))  # fmt: skip
+    defaults = dict(
+        target=4, rounds=2, max_candidates=8, wave=8, temperature=0.7, parse_retries=0, max_tokens=24, prompts="mini",
+        review=Review(scoring="text"), dedup=Dedup(encoder="hashing"),
+    )  # fmt: skip
+    return Synthesis(**(defaults | other))
 
 
 def through_the_loop(base, file, pool, synthesis):

@@ -217,7 +217,7 @@ def test_true_correctness_is_reported_and_never_decides(scripted):
     pool = scripted(
         instruction=lambda m, r: f"<instruction>{rows[r.seed % 40].instruction}</instruction>", response=respond
     )
-    kept, rounds, loop = made(pool, seeds, target=10, rounds=1, wave=32, check=checker("mini"))
+    kept, rounds, _ = made(pool, seeds, target=10, rounds=1, wave=32, check=checker("mini"))
     counts = funnel.count(rounds[0].candidates, T_mean=8.0)
     report = funnel.render(counts, models=MODELS, rounds=[], scoring="text", checked=True)
     candidates = rounds[0].candidates

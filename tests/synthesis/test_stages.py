@@ -23,8 +23,10 @@ LARGE = Model(name="heron72", path="mini:heron72")
 
 
 def small(**settings):
-    defaults = dict(target=6, rounds=2, max_candidates=48, wave=16, block=16, temperature=0.5, prompts="mini", max_tokens=48,
-                    review=Review(scoring="likelihood"), dedup=Dedup(encoder="hashing"), checker="mini")  # fmt: skip
+    defaults = dict(
+        target=6, rounds=2, max_candidates=48, wave=16, block=16, temperature=0.5, prompts="mini", max_tokens=48,
+        review=Review(scoring="likelihood"), dedup=Dedup(encoder="hashing"), checker="mini",
+    )  # fmt: skip
     return Synthesis(**(defaults | settings))
 
 

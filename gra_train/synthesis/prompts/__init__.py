@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 from gra_train.chat.protocol import Message
 from gra_train.records import Review, Sample
-from gra_train.synthesis.parsing import Parsed
+from gra_train.synthesis.repair import Parsed
 
 T = TypeVar("T")
 Scored = tuple[tuple[int, ...], str]

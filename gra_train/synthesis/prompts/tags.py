@@ -21,12 +21,15 @@ _TAGS = (
     "analysis", "domain", "summary", "summaries", "keywords", "instruction", "flags", "response", "scores", "review",
     "reviews", "reviewer", "example", "examples", "think", "thinking",
 )  # fmt: skip
-_HOSTILE = re.compile(rf"<(?=\s*/?\s*(?:{'|'.join(_TAGS)})\b)|<(?=\|)|(?<=\|)>|\[(?=/?INST\])", re.IGNORECASE)
+_HOSTILE = re.compile(
+    rf"<(?=\s*/?\s*(?:{'|'.join(_TAGS)})\b)|<(?=\|)|(?<=\|)>|\[(?=/?INST\])",
+    re.IGNORECASE,
+)
 _LOOKALIKE = {"<": "‹", ">": "›", "[": "⟦"}
 
 
 def neutralise(text: str) -> str:
-    """`text` with every tag of ours and every control token of a chat template made harmless by a look-alike bracket."""
+    """`text` with the brackets of our tags and of chat templates' control tokens replaced by look-alikes."""
     return _HOSTILE.sub(lambda match: _LOOKALIKE[match[0]], text)
 
 
@@ -133,7 +136,8 @@ _SCALE = [
     "Relevance: nothing beside the point.",
     "Coherence: the steps follow from each other and fit the result.",
     "Ethicality: nothing harmful, unfair or private.",
-    "Integers from 1 (very bad) to 10 (without fault). 8 is good enough to learn from; a wrong result is at most 4 in correctness.",  # fmt: skip
+    "Integers from 1 (very bad) to 10 (without fault). 8 is good enough to learn from.",
+    "A wrong result gets at most 4 in correctness.",
     "Be critical: look for the mistake before you look for praise.",
 ]
 _SCORES_FORMAT = (
@@ -175,9 +179,10 @@ class TagsFamily:
             f"<summary>{neutralise(e.summary)}</summary>\n</example>"
             for e in examples
         )
-        return Prompt("new_keywords", _turns(_NEW_KEYWORDS, f"<examples>\n{shown}\n</examples>\n{_tagged('domain', domain)}"),
+        asked = _tagged("domain", domain)
+        return Prompt("new_keywords", _turns(_NEW_KEYWORDS, f"<examples>\n{shown}\n</examples>\n{asked}"),
                       partial(parsing.new_keywords, domain=domain, taken=[e.keywords for e in examples]),
-                      lambda words: f"{_tagged('domain', domain)}\n{_tagged('keywords', _keyword_list(words))}")  # fmt: skip
+                      lambda words: f"{asked}\n{_tagged('keywords', _keyword_list(words))}")  # fmt: skip
 
     def instruction(self, domain: str, keywords: Sequence[str], summaries: Sequence[str]) -> Prompt[str]:
         shown = "\n".join(_tagged("summary", neutralise(s)) for s in summaries)
@@ -186,8 +191,8 @@ class TagsFamily:
         return Prompt("instruction", _turns(_INSTRUCTION, sample), parsing.instruction, partial(_tagged, "instruction"))
 
     def instruction_review(self, instruction: str) -> Prompt[tuple[int, ...]]:
-        return Prompt("instruction_review", _turns(_INSTRUCTION_REVIEW, _block("instruction", instruction)), ratings.flags,
-                      lambda flags: _tagged("flags", str(list(flags))))  # fmt: skip
+        return Prompt("instruction_review", _turns(_INSTRUCTION_REVIEW, _block("instruction", instruction)),
+                      ratings.flags, lambda flags: _tagged("flags", str(list(flags))))  # fmt: skip
 
     def response(self, instruction: str) -> Prompt[str]:
         return Prompt("response", _turns(_RESPONSE, neutralise(instruction)), parsing.response,

@@ -1,0 +1,186 @@
+"""Finding an answer in what a model wrote: tags, JSON, fences, reasoning, refusals, politeness. Used by all parsers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class ParseError(ValueError):
+    """An answer that cannot be used. `reason` is short and free of the answer's text, so that it can be counted."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed(Generic[T]):
+    """A value read from an answer; repaired: the answer was not in the asked form."""
+
+    value: T
+    repaired: bool = False
+
+
+_OWN_TAG = re.compile(
+    r"<\s*/?\s*(?:domain|summary|keywords|instruction|flags|response|scores|review)\s*>", re.IGNORECASE
+)
+
+
+def without_thinking(text: str) -> str:
+    """The answer after the model's reasoning. Raises ParseError where the reasoning never ends."""
+    text = re.sub(r"<(think|thinking|reasoning)>.*?</\1>", "", text, flags=re.DOTALL | re.IGNORECASE)
+    # Some chat templates open the block themselves, so that the answer begins inside it.
+    text = re.split(r"</(?:think|thinking|reasoning)>", text, flags=re.IGNORECASE)[-1]
+    if re.match(r"\s*<(?:think|thinking|reasoning)>", text, re.IGNORECASE):
+        raise ParseError("reasoning without an end")
+    if not text.strip():
+        raise ParseError("empty answer")
+    return text.strip()
+
+
+def between(text: str, tag: str, *, free_text: bool = False) -> Parsed[str] | None:
+    """What stands between `<tag>` and `</tag>`, or None where there is neither.
+
+    free_text: the content may itself speak of the tag (a lesson on XML), so it reaches to the *last* closing tag.
+    Of several blocks the last counts (a draft comes before its final form); that, and a missing tag, is a repair.
+    """
+    opening = list(re.finditer(rf"<\s*{tag}\s*>", text, re.IGNORECASE))
+    closing = list(re.finditer(rf"<\s*/\s*{tag}\s*>", text, re.IGNORECASE))
+    if len(opening) > 1 and not text[opening[-1].end() :].strip():  # `<tag>text<tag>`: the slash was forgotten
+        closing.append(opening.pop())
+    if not opening and not closing:
+        return None
+    if not opening:
+        return Parsed(text[: closing[0].start()].strip(), True)
+    start = opening[-1]
+    ends = [c for c in closing if c.start() >= start.end()]
+    if not ends:
+        rest = text[start.end() :]
+        if (last := re.search(r"</\s*(\w+)\s*>\s*$", rest)) and get_close_matches(last[1].lower(), [tag], cutoff=0.7):
+            rest = rest[: last.start()]  # </summery>
+        return Parsed((rest if free_text else _OWN_TAG.split(rest)[0]).strip(), True)
+    end = ends[-1] if free_text and len(opening) == 1 else ends[0]
+    asked = start[0].lower() == f"<{tag}>" and end[0].lower() == f"</{tag}>" and len(opening) == 1
+    return Parsed(text[start.end() : end.start()].strip(), not asked)
+
+
+def as_json(text: str) -> Any:
+    """The JSON object or list in `text` (fenced or not, slightly broken or not), or None."""
+    match = re.search(r"\{.*\}|\[.*\]|\{.*", text, re.DOTALL)
+    if match is None:
+        return None
+    try:
+        return json.loads(match[0])
+    except json.JSONDecodeError:
+        if not re.search(r"""["'].*?["']\s*[:,\]]""", match[0]):
+            return None
+        import json_repair
+
+        value = json_repair.loads(match[0])
+        return value if isinstance(value, dict | list) and value else None
+
+
+def field(text: str, names: Sequence[str]) -> Any:
+    """The value of the first of `names` in a JSON object in `text`, or None."""
+    value = as_json(text)
+    if not isinstance(value, dict):
+        return None
+    lowered = {str(k).lower().replace("_", " "): v for k, v in value.items()}
+    return next((lowered[name] for name in names if name in lowered), None)
+
+
+def plain(text: str) -> str:
+    """One line or block without fences, bold type, headings and quotes around it."""
+    text = re.sub(r"^\s*```[\w-]*\n?|\n?```\s*$", "", text.strip())
+    text = re.sub(r"\*\*|__|^#+\s*|`", "", text, flags=re.MULTILINE)
+    return text.strip().strip("\"'“”‘’«»").strip()
+
+
+_REFUSAL = re.compile(
+    r"^\W*(?:(?:i\s*[’']?\s*a?m|we are)\s+(?:very\s+|really\s+|so\s+)?(?:sorry|unable|afraid|not able)"
+    r"|sorry\b|apologies|my apologies|i apologi[sz]e|(?:unfortunately|regrettably),?\s+(?:i|we|as)\b"
+    r"|i (?:can\s?not|can[’']?t|won[’']?t|will not|must decline|do not feel|don[’']?t feel)\b"
+    r"|as an? (?:ai|large language|language|artificial)|it (?:would|is) not (?:be )?appropriate)",
+    re.IGNORECASE,
+)
+
+_UNWILLING = re.compile(r"\b(?:can(?:not|[’']?t)|unable|not able|won[’']?t|will not|decline)\b", re.IGNORECASE)
+
+
+def refuse(text: str, *, tagged: bool = False) -> None:
+    """Raises ParseError where the model declines to answer.
+
+    tagged: the text stood between tags, so that "I'm sorry" may be content: only if it says soon that it will not.
+    """
+    text = text.strip()
+    if _REFUSAL.match(text) and (not tagged or _UNWILLING.search(text[:150])):
+        raise ParseError("refusal")
+
+
+_INTERJECTION = r"(?:sure|certainly|of course|okay|ok|great|absolutely|no problem|understood|got it|alright|gladly)\b"
+_OUTPUT = r"(?:instruction|task|prompt|question|answer|response|solution|summary|abstract|key\s?words?)s?\b"
+_PREAMBLE = re.compile(
+    rf"(?:{_INTERJECTION}[^\n]{{0,200}}?:"
+    rf"|(?:here|below|the following)\b[^\n:]{{0,100}}{_OUTPUT}[^\n:]{{0,100}}:)[*_ ]*\n+(?=\S)"
+    rf"|(?:{_INTERJECTION}[^\n:]{{0,80}}:"
+    rf"|here(?:['’]s| is| are)[^\n:]{{0,40}}{_OUTPUT}[^\n:]{{0,40}}:)\s*(?=\S)",
+    re.IGNORECASE,
+)
+
+
+def unlabelled(text: str, labels: str) -> str:
+    """`text` without a preamble ("Sure! Here is ...:") and without a label ("**Summary:**") before it.
+
+    A sentence that ends in a colon is a preamble only if it opens with an interjection or names what was asked for:
+    "Given the following text, count its nouns:" is part of an instruction.
+    """
+    text = text.strip()
+    if preamble := _PREAMBLE.match(text):
+        text = text[preamble.end() :]
+    label = re.match(
+        rf"[#*_\s>\"-]*(?:{labels})(?:\s*\([^)\n]*\))?\s*(?:[*_\"]*\s*[:：]\s*[*_]*|[*_]+\s*\n|\n)\s*",
+        text,
+        re.IGNORECASE,
+    )
+    return text[label.end() :] if label and label.end() < len(text) else text
+
+
+_EPILOGUE = re.compile(
+    r"\n\s*\n(?:---+\s*\n\s*)?\W{0,3}(?:let me know|i hope|hope this|feel free|if you (?:need|want|would|have)"
+    r"|please let|would you like|note:|\(?note that this|\(?this (?:instruction|task|summary|prompt))"
+    r"[^\n]*(?:\n[^\n]+)*\s*$",
+    re.IGNORECASE,
+)
+
+
+def without_epilogue(text: str) -> str:
+    """`text` without a last paragraph that speaks to the person who asked."""
+    return _EPILOGUE.sub("", text).strip()
+
+
+def free_text(text: str, tag: str, labels: str) -> Parsed[str]:
+    """A piece of prose or code: tagged, in JSON, or bare with whatever politeness surrounds it."""
+    text = without_thinking(text)
+    found = between(text, tag, free_text=True)
+    if found is not None:
+        if not found.value:
+            raise ParseError("empty answer")
+        return found
+    value = field(text, (tag, "text", "answer", "output")) if re.match(r"\W*(?:json\s*)?\{", text) else None
+    if isinstance(value, str) and value.strip():
+        return Parsed(value.strip(), True)
+    refuse(text)
+    bare = without_epilogue(unlabelled(text, labels))
+    fenced = re.fullmatch(r"```[\w-]*\n(.*?)\n?```", bare, re.DOTALL)
+    if fenced and "```" not in fenced[1] and not re.match(r"```(?!text|markdown|plain|xml|html)\w", bare):
+        bare = fenced[1].strip()
+    if not bare or re.fullmatch(r"\W*", bare):
+        raise ParseError("empty answer")
+    return Parsed(bare, True)
