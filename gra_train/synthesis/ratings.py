@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gra_train.records import CRITERIA, FLAGS
-from gra_train.synthesis.parsing import Parsed, ParseError, as_json, between, plain, refuse, without_thinking
+from gra_train.synthesis.repair import Parsed, ParseError, as_json, between, plain, refuse, without_thinking
 
 LOWEST, HIGHEST = 1, 10
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")

@@ -12,8 +12,8 @@ from typing import TypeVar
 from gra_train.chat.protocol import Message
 from gra_train.mini import prompts
 from gra_train.records import DOMAINS, Review, Sample
-from gra_train.synthesis.parsing import Parsed, ParseError
 from gra_train.synthesis.prompts import Prompt, Scored
+from gra_train.synthesis.repair import Parsed, ParseError
 
 T = TypeVar("T")
 
