@@ -67,8 +67,9 @@ class Scripted:
         return Counter(request.purpose for _, request in self.asked)
 
     def _reply(self, model, request):
-        assert isinstance(request, Completion)
         kind = request.purpose.split("/")[1]
+        if not isinstance(request, Completion):
+            return self.answers["log_probs"](model, request)
         text = self.answers.get(kind, DEFAULTS[kind])(model, request)
         return text if isinstance(text, Reply) else Reply(text)
 
