@@ -61,20 +61,26 @@ def _row(label: str, tables: Sequence[dict[str, Any]], sheets: Sequence[Mapping[
     ]
     complete = len(scored) == len(tables)
     scores = {
-        task: estimate(over_seeds([one[task]["score"] for one in scored], confidence))
+        task: _share([one[task]["score"] for one in scored], confidence)
         for task in columns(first)
         if complete and all(task in one for one in scored)
     }
     against = None if label == first["baseline"] else _difference(label, first["baseline"], tables, sheets)
     return {
         "label": label,
-        "data_correct": estimate(over_seeds(correct, confidence)) if len(correct) == len(tables) else None,
+        "data_correct": _share(correct, confidence) if len(correct) == len(tables) else None,
         "scores": scores,
         "per_seed": [one[AVERAGE]["score"] for one in scored],
         "difference": estimate(against[0]) if against else None,
         "pooled": estimate(against[1]) if against else None,
         "flagged": sum(bool(entry and entry["flags"]) for entry in entries),
     }
+
+
+def _share(values: Sequence[float], confidence: float) -> dict[str, float]:
+    """A share over seeds; what Student's t puts outside 0 to 1 is cut off."""
+    found = over_seeds(values, confidence)
+    return estimate(Estimate(found.value, max(found.low, 0.0), min(found.high, 1.0)))
 
 
 def _difference(
@@ -125,9 +131,9 @@ def _steps(tables: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         counts = [table["funnel"][step] for table in tables]
         shares = [one.get("correct_share") for one in counts]
         known = [value for value in shares if value is not None]
-        correct = over_seeds(known, tables[0]["confidence"]) if len(known) == len(shares) else None
+        correct = _share(known, tables[0]["confidence"]) if len(known) == len(shares) else None
         rows = sum(one["rows"] for one in counts) / len(counts)
-        found.append({"step": title, "rows": rows, "correct": estimate(correct) if correct else None})
+        found.append({"step": title, "rows": rows, "correct": correct})
     return found
 
 
