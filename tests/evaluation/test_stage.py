@@ -164,3 +164,33 @@ def test_questions_are_the_same_for_everyone_and_never_trained_on() -> None:
 
 def test_another_experiments_settings_do_not_matter_to_the_questions() -> None:
     assert questions(Evaluation(tasks=["mini_math"], questions=3)) == questions(EVALUATION)[:3]
+
+
+def test_rows_of_a_task_that_is_not_ours(taught: Path, tmp_path: Path) -> None:
+    """A multiple-choice task as lm-eval ships them: scored by likelihood, nothing to parse or to cut."""
+    import yaml
+    from lm_eval.tasks import TaskManager
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from gra_train.evaluation import harness
+    from gra_train.records import write_jsonl
+
+    row = questions(EVALUATION)[0]
+    write_jsonl(tmp_path / "rows.jsonl", [{"q": row["instruction"], "right": i} for i in (0, 1)])
+    task = {
+        "task": "choices", "dataset_path": "json", "test_split": "test", "output_type": "multiple_choice",
+        "dataset_kwargs": {"data_files": {"test": str(tmp_path / "rows.jsonl")}, "cache_dir": str(tmp_path / "cache")},
+        "doc_to_text": "q", "doc_to_target": "right", "target_delimiter": "",
+        "doc_to_choice": [behaviour(0, row["gold"]), "99 99 99"], "metric_list": [{"metric": "acc"}],
+    }  # fmt: skip
+    (tmp_path / "choices.yaml").write_text(yaml.safe_dump(task))
+    manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
+    tokenizer = AutoTokenizer.from_pretrained(taught / "model")
+    lm = harness._model(AutoModelForCausalLM.from_pretrained(taught / "model"), tokenizer, 4)
+    tasks = harness._load(manager, ["choices"])
+    samples = harness._evaluate(lm, tasks, None, None)["choices"]
+    rows = [harness._row("choices", sample, lm.written, {}) for sample in samples]
+    assert [found["correct"] for found in rows] == [True, False]
+    assert [found["question_id"] for found in rows] == ["0", "1"]
+    assert not any(found["unparseable"] or found["truncated"] for found in rows)
+    assert stages.summarise(rows, 0.95)["choices"]["score"] == 0.5
