@@ -22,96 +22,107 @@ from gra_train.training.arguments import Place
 from gra_train.training.dpo import train_dpo
 from gra_train.training.sft import train_sft
 
-job = json.loads(Path(sys.argv[1]).read_text())
-place = Place("cpu", int(os.environ["WORLD_SIZE"]), job["deepspeed"])
-train = settings.build(Train, job["train"])
-out = Path(job["out"])
-try:
-    if job["method"] == "sft":
-        train_sft(job["model"], job["examples"], train, out=out, seed=0, place=place)
-    else:
-        train_dpo(job["model"], job["examples"], train, out=out, seed=0, place=place, beta=0.1)
-except Stopped as stopped:
-    print(stopped)
-    sys.exit(75)
-"""
-
-
-@pytest.fixture
-def torchrun(tmp_path, model, examples):
-    script = tmp_path / "runner.py"
-    script.write_text(RUNNER)
-
-    def run(
-        name: str, *, method: str = "sft", deepspeed: str = "none", ranks: int = 2, stop: bool = False
-    ) -> list[dict]:
-        out = tmp_path / name / "w"
-        out.mkdir(parents=True, exist_ok=True)
-        pairs = [
-            {"prompt": e["prompt"], "chosen": e["completion"], "rejected": examples[-i]["completion"]}
-            for i, e in enumerate(examples)
-        ]
-        train = {"steps": 5, "global_batch": 8, "device_batch": 2, "lr": 3e-3, "max_length": 64, "dtype": "float32",
-                 "activation_checkpointing": False, "warmup": 0.0}  # fmt: skip
-        job = {"model": model, "out": str(out), "train": train, "method": method,
-               "deepspeed": yaml.safe_load((CONF / f"{deepspeed}.yaml").read_text()),
-               "examples": examples if method == "sft" else pairs}  # fmt: skip
-        (tmp_path / "job.json").write_text(json.dumps(job))
-        if stop:
-            (out.parent / "STOP").touch()
+given = json.loads(Path(sys.argv[1]).read_text())
+place = Place("cpu", int(os.environ["WORLD_SIZE"]), given["deepspeed"])
+train = settings.build(Train, given["train"])
+for job in given["jobs"]:
+    common = {"out": Path(job["out"]), "seed": 0, "place": place}
+    try:
+        if job["method"] == "sft":
+            train_sft(given["model"], given["examples"], train, **common)
         else:
-            (out.parent / "STOP").unlink(missing_ok=True)
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
+            train_dpo(given["model"], given["pairs"], train, beta=0.1, **common)
+        assert not job["stop"]
+    except Stopped:
+        assert job["stop"]
+    (common["out"].parent / "STOP").unlink(missing_ok=True)
+"""
+TRAIN = {"steps": 5, "global_batch": 8, "device_batch": 2, "lr": 3e-3, "max_length": 64, "dtype": "float32",
+         "activation_checkpointing": False, "warmup": 0.0}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pairs(examples) -> list[dict]:
+    return [
+        {"prompt": e["prompt"], "chosen": e["completion"], "rejected": examples[-i]["completion"]}
+        for i, e in enumerate(examples)
+    ]
+
+
+@pytest.fixture(scope="module")
+def torchrun(tmp_path_factory, model, examples, pairs):
+    """Run jobs (name, method, stop) one after another on two ranks; the folder that holds <name>/w."""
+
+    def run(deepspeed: str, *jobs: tuple[str, str, bool]) -> Path:
+        root = tmp_path_factory.mktemp(deepspeed)
+        (root / "runner.py").write_text(RUNNER)
+        given = {"model": model, "train": TRAIN, "examples": examples, "pairs": pairs,
+                 "deepspeed": yaml.safe_load((CONF / f"{deepspeed}.yaml").read_text()),
+                 "jobs": [{"out": str(root / n / "w"), "method": m, "stop": stop} for n, m, stop in jobs]}  # fmt: skip
+        (root / "jobs.json").write_text(json.dumps(given))
+        for name, _, stop in jobs:
+            (root / name / "w").mkdir(parents=True, exist_ok=True)
+            if stop:
+                (root / name / "STOP").touch()
         done = subprocess.run(
-            [*command, str(script), str(tmp_path / "job.json")],
+            [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
+             str(root / "runner.py"), str(root / "jobs.json")],
             env=os.environ | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=500,
-            check=False,
-        )
-        assert (done.returncode != 0) == stop, done.stderr[-4000:]
-        return [json.loads(line) for line in (out.parent / "metrics.jsonl").read_text().splitlines()]
+            capture_output=True, text=True, timeout=500, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-4000:]
+        return root
 
     return run
 
 
-def losses(lines: list[dict]) -> list[float]:
-    return [line["loss"] for line in lines]
+@pytest.fixture(scope="module")
+def plain(torchrun) -> Path:
+    """Without DeepSpeed: SFT at once, SFT stopped after its first step and resumed, DPO."""
+    return torchrun("none", ("sft", "sft", False), ("cut", "sft", True), ("cut", "sft", False), ("dpo", "dpo", False))
+
+
+def losses(run: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(run: Path) -> bytes:
+    return (run / "w" / "model" / "model.safetensors").read_bytes()
 
 
 @pytest.mark.slow
-def test_two_ranks_equal_one_and_resume_exactly(torchrun, tmp_path):
-    """The global batch is what counts; a STOP is heard by both ranks at the same step, and resuming is exact."""
-    one = torchrun("one", ranks=1)
-    two = torchrun("two")
-    assert losses(two) == pytest.approx(losses(one), rel=1e-4)
-    assert len(torchrun("cut", stop=True)) == 1
-    assert losses(torchrun("cut")) == losses(two)
-    saved = [(tmp_path / name / "w" / "model" / "model.safetensors").read_bytes() for name in ("two", "cut")]
-    assert saved[0] == saved[1]
+def test_two_ranks_equal_one(plain, tmp_path, model, examples, pairs):
+    """The global batch is what counts, not how it is shared out."""
+    from gra_train.schema import Train
+    from gra_train.training.arguments import Place
+    from gra_train.training.dpo import train_dpo
+    from gra_train.training.sft import train_sft
+
+    for name in ("sft", "dpo"):
+        (tmp_path / name / "w").mkdir(parents=True)
+    common = {"seed": 0, "place": Place("cpu")}
+    train_sft(model, examples, Train(**TRAIN), out=tmp_path / "sft" / "w", **common)
+    train_dpo(model, pairs, Train(**TRAIN), out=tmp_path / "dpo" / "w", beta=0.1, **common)
+    for name in ("sft", "dpo"):
+        assert losses(plain / name) == pytest.approx(losses(tmp_path / name), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_both_ranks_stop_at_the_same_step_and_resume_exactly(plain):
+    assert (plain / "cut" / "checkpoints" / "checkpoint-1" / "complete.json").exists()
+    assert losses(plain / "cut") == losses(plain / "sft")
+    assert weights(plain / "cut") == weights(plain / "sft")
 
 
 @pytest.mark.slow
 @pytest.mark.compiler
-@pytest.mark.parametrize("method", ["sft", "dpo"])
-def test_zero2_equals_plain_pytorch(torchrun, tmp_path, method):
+@pytest.mark.parametrize("stage", ["zero2", "zero3"])
+def test_zero_equals_plain_pytorch_and_saves_a_loadable_model(torchrun, plain, stage):
     """`fit` itself checks that the wrapped model is a DeepSpeedEngine."""
     from transformers import AutoModelForCausalLM
 
-    plain = torchrun("plain", method=method)
-    sharded = torchrun("sharded", method=method, deepspeed="zero2")
-    assert losses(sharded) == pytest.approx(losses(plain), rel=1e-4)
-    AutoModelForCausalLM.from_pretrained(tmp_path / "sharded" / "w" / "model")
-
-
-@pytest.mark.slow
-@pytest.mark.compiler
-def test_zero3_saves_a_loadable_model(torchrun, tmp_path):
-    from transformers import AutoModelForCausalLM
-
-    plain = torchrun("plain", method="dpo")
-    sharded = torchrun("sharded", method="dpo", deepspeed="zero3")
-    assert losses(sharded) == pytest.approx(losses(plain), rel=1e-3)
-    network = AutoModelForCausalLM.from_pretrained(tmp_path / "sharded" / "w" / "model")
-    assert sum(p.numel() for p in network.parameters()) > 1000
+    sharded = torchrun(stage, ("sft", "sft", False), ("dpo", "dpo", False))
+    for name in ("sft", "dpo"):
+        assert losses(sharded / name) == pytest.approx(losses(plain / name), rel=1e-3)
+        network = AutoModelForCausalLM.from_pretrained(sharded / name / "w" / "model")
+        assert sum(p.numel() for p in network.parameters()) > 1000
