@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from gra_train.errors import UserError, nearest
-from gra_train.locate import MINI, fingerprint
+from gra_train.locate import MINI, fingerprint, model_folder
 from gra_train.runs import Run, content_hash
-from gra_train.schema import Arm, Config, DataFile, Model, Synthesis, Train
+from gra_train.schema import Arm, Config, DataFile, Evaluation, Model, Synthesis, Train
 from gra_train.settings import change, identity, only
 from gra_train.stages import (
     STAGES,
@@ -29,10 +29,11 @@ from gra_train.stages import (
     SftStage,
     SynthesizeStage,
 )
+from gra_train.synthesis.draw import check_pool
 
 SOURCES = ("none", "seed", "unreviewed", "gra", "solo", "distill", "gold", "own")
-"""What an arm can be trained on. none: nothing, the base as it is (for COLLATE alone); seed: D(0) alone; unreviewed: the
-pool without review; solo and distill: the large model as generator, or answering given instructions; gold: the
+"""What an arm can be trained on. none: nothing, the base as it is (for COLLATE alone); seed: D(0) alone; unreviewed:
+the pool without review; solo and distill: the large model as generator, or answering given instructions; gold: the
 miniature's own answers; own: the `data` group."""
 
 GENERATOR = ("prompts", "temperature", "response_temperature", "top_p", "max_tokens", "parse_retries", "block")
@@ -79,6 +80,8 @@ def plan(config: Config) -> list[Node]:
     if config.compare.baseline not in config.arms:
         known = ", ".join(config.arms)
         raise UserError(f"compare.baseline={config.compare.baseline!r} is not an arm of this experiment: {known}.")
+    if any(arm.collate for arm in config.arms.values()):
+        check_rationale_tasks(config.evaluation)
     builder = _Builder(config)
     rows: dict[str, Node] = {}
     for name, arm in config.arms.items():
@@ -93,6 +96,18 @@ def plan(config: Config) -> list[Node]:
         reviewers=config.synthesis.review.scoring,
     )
     return list(_ordered(Node("compare", config.name, compare, rows)))
+
+
+def check_rationale_tasks(evaluation: Evaluation) -> None:
+    """COLLATE asks test questions with a rationale, so their text must be ours: refused before anything is trained."""
+    from gra_train.evaluation.questions import TASKS
+
+    foreign = [task for task in evaluation.tasks if task not in TASKS]
+    if foreign:
+        raise UserError(
+            f"arms with collate=true cannot be scored on {', '.join(foreign)}: these are lm-eval's own tasks, whose "
+            f"questions take no rationale. Choose evaluation.tasks among {', '.join(TASKS)}, or collate=false."
+        )
 
 
 def synthesis_only(config: Config) -> list[Node]:
@@ -130,6 +145,7 @@ class _Builder:
         return self._once("seeds", "annotated", stage)
 
     def synthesis(self, label: str, synthesis: Synthesis, models: list[Model]) -> Node:
+        check_pool([m.name for m in models], synthesis, pool=self.config.pool.name)
         pool = change(self.config.pool, models=models, large=None)
         stage = SynthesizeStage(self.config.seed, pool, only(synthesis, *LOOP), self.ledger)
         return self._once("synthesize", label, stage, {"seeds": self.seeds()})
@@ -294,7 +310,7 @@ def _ordered(last: Node) -> Iterator[Node]:
 def _by_content(value: Any) -> Any:
     """Paths of models and files replaced by fingerprints of what they hold: a changed file is another identity."""
     if isinstance(value, Model):
-        return change(value, path=fingerprint(value.path)) if value.path else value
+        return change(value, path=fingerprint(model_folder(value.path))) if value.path else value
     if isinstance(value, DataFile):
         outside = value.path and not value.path.startswith(MINI)
         return change(value, path=fingerprint(value.path)) if outside else value

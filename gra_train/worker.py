@@ -76,7 +76,8 @@ def answer(folder: Path, out: Path) -> dict[str, Any]:
 def serve() -> None:
     """Answer jobs until stdin closes. Dies with its launcher, whatever kills that one."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C belongs to the launcher
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group: the launcher answers with a STOP file
+        signal.signal(number, signal.SIG_IGN)
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in sys.stdin:
