@@ -53,7 +53,7 @@ def fit(trainer: Any, train: Train, *, out: Path, label: str) -> dict[str, Any]:
         assert isinstance(trainer.model_wrapped, deepspeed.DeepSpeedEngine), f"DeepSpeed was asked for, {wrapped} ran"
     if watch.stopped:
         raise Stopped(f"{label}: saved and stopped at step {trainer.state.global_step} of {trainer.state.max_steps}")
-    return {"steps": trainer.state.global_step, "last_loss": round(watch.losses[-1], 6)}
+    return {"steps": trainer.state.global_step, "last_loss": round(watch.losses[-1], 6) if watch.losses else None}
 
 
 def adapter(settings: dict[str, Any] | None) -> dict[str, Any]:

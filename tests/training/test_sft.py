@@ -163,6 +163,24 @@ def test_model_without_template_and_with_a_foreign_tokenizer(fit, model, train, 
         fit(train, out, start=str(bare))
 
 
+def test_bfloat16_with_activation_checkpointing(fit, train, out):
+    """Mixed precision on a CPU; what is saved is bfloat16, and the losses are close to float32's."""
+    from safetensors import safe_open
+
+    fit(change(train, dtype="bfloat16", activation_checkpointing=True), out)
+    fit(train, out.parent.parent / "exact" / "w")
+    for one, other in zip(metrics(out), metrics(out.parent.parent / "exact" / "w"), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=0.03)
+    with safe_open(out / "model" / "model.safetensors", "pt") as file:
+        assert {str(file.get_tensor(name).dtype) for name in file.keys()} == {"torch.bfloat16"}  # noqa: SIM118
+
+
+def test_no_epoch_is_no_change(fit, model, train, out):
+    fit(change(train, steps=None, epochs=0.0), out)
+    assert json.loads((out / "training.json").read_text())["steps"] == 0
+    assert weights(out) == (Path(model) / "model.safetensors").read_bytes()
+
+
 def test_adapters_are_merged_into_a_standard_model(fit, train, out):
     from transformers import AutoModelForCausalLM
 
