@@ -80,7 +80,8 @@ def test_every_stage_of_the_registry_loads():
         (["pool.large=null"], "needs pool.large"),
         (["seeds.path=''"], "seeds.path is empty"),
         (["+arms.own.data=own"], "needs data.path"),
-        (["pool.models=[{name: a, path: nowhere/at/all}]"], "does not exist"),
+        (["pool.models=[{name: a, path: nowhere/at/all}]", "synthesis.roles=single"], "does not exist"),
+        (["pool.models=[{name: a, path: 'mini:wren'}]"], "needs a pool of at least 5 models"),
     ],
 )
 def test_what_cannot_be_made_is_refused(overrides, words):
