@@ -120,6 +120,7 @@ def _one_round(
     share = share_of(synthesis.target, synthesis.rounds, number)
     candidates: list[Candidate] = []
     curated: list[Candidate] = []
+    vectors: dict[str, Any] = {}
     waves = 0
     while sum(c.fate is Fate.KEPT for c in curated) < share and len(candidates) < limit:
         stop = min(len(candidates) + synthesis.wave, limit)
@@ -127,7 +128,7 @@ def _one_round(
         waves += 1
         # Curation only shrinks: it need not run before enough rows are there for it.
         if sum(c.fate is Fate.KEPT for c in candidates) >= share or len(candidates) >= limit:
-            curated = curate(loop, candidates, pool)
+            curated = curate(loop, candidates, pool, vectors)
         kept = sum(c.fate is Fate.KEPT for c in curated or candidates)
         on_wave(number, len(candidates), kept_before + min(kept, share))
     ended_by = "target" if sum(c.fate is Fate.KEPT for c in curated) >= share else "max_candidates"
@@ -157,14 +158,23 @@ def _checked(candidate: Candidate, checker: Checker | None) -> Candidate:
     return replace(candidate, correct=checker.correct(candidate.instruction, candidate.response))
 
 
-def curate(loop: Loop, candidates: Sequence[Candidate], pool: Index) -> list[Candidate]:
-    """All candidates of a round, in their order, those accepted so far with fate KEPT, CONTAMINATED or DUPLICATE."""
+def curate(
+    loop: Loop, candidates: Sequence[Candidate], pool: Index, vectors: dict[str, Any] | None = None
+) -> list[Candidate]:
+    """All candidates of a round, in their order, those accepted so far with fate KEPT, CONTAMINATED or DUPLICATE.
+
+    vectors: by candidate id, those embedded before; the others are added (so that a wave is embedded once).
+    """
+    vectors = {} if vectors is None else vectors
     fates: dict[str, Candidate] = {}
     accepted = [c for c in candidates if c.fate is Fate.KEPT]
     if loop.checker is not None:
         fates = {c.id: replace(c, fate=Fate.CONTAMINATED) for c in accepted if loop.checker.held_out(c.instruction)}
     ordered = best_first([c for c in accepted if c.id not in fates])
-    twins = greedy([c.id for c in ordered], _embed(loop, ordered), pool, threshold=loop.synthesis.dedup.threshold)
+    new = sorted((c for c in ordered if c.id not in vectors), key=lambda c: c.index)
+    vectors.update(zip((c.id for c in new), _embed(loop, new), strict=True))
+    stacked = _stack([vectors[c.id] for c in ordered])
+    twins = greedy([c.id for c in ordered], stacked, pool, threshold=loop.synthesis.dedup.threshold)
     for candidate, twin in zip(ordered, twins, strict=True):
         if twin is not None:
             fates[candidate.id] = replace(candidate, fate=Fate.DUPLICATE, twin=twin.id, cosine=round(twin.cosine, 6))
@@ -198,8 +208,11 @@ async def _summary(ask: Ask, *, candidate: Candidate, loop: Loop) -> Any:
 
 def _embed(loop: Loop, rows: Sequence[Sample] | Sequence[Candidate]) -> Any:
     """Vectors [n, dimensions] of the rows' texts, encoded block by block."""
+    texts = [text_of(row, loop.synthesis.dedup) for row in rows]
+    return _stack([vector for i in range(0, len(texts), BLOCK) for vector in loop.encode(texts[i : i + BLOCK])])
+
+
+def _stack(vectors: Sequence[Any]) -> Any:
     import numpy as np
 
-    texts = [text_of(row, loop.synthesis.dedup) for row in rows]
-    parts = [loop.encode(texts[i : i + BLOCK]) for i in range(0, len(texts), BLOCK)]
-    return np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
+    return np.stack(vectors) if vectors else np.zeros((0, 1), np.float32)

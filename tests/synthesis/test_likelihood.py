@@ -43,7 +43,10 @@ def test_reviewers_are_asked_for_the_texts_under_their_own_prompts(tell):
     scored = [(m, r) for m, r in pool.asked if isinstance(r, Likelihood)]
     assert {m for m, _ in scored} == set(candidate.reviewers)
     tags = family("tags")
-    continuations = {tags.response("").write(candidate.response), tags.instruction("", (), ()).write(candidate.instruction)}
+    continuations = {
+        tags.response("").write(candidate.response),
+        tags.instruction("", (), ()).write(candidate.instruction),
+    }
     assert {r.continuation for _, r in scored} == continuations
     responses = [r for _, r in scored if r.continuation == tags.response("").write(candidate.response)]
     assert all(r.messages == tags.response(candidate.instruction).messages for r in responses)
@@ -63,7 +66,7 @@ def test_an_unlikely_response_is_rejected_and_disagreement_adjudicated_by_likeli
 
     candidate, _ = tell(unlikely_to(*MODELS))
     assert candidate.fate is Fate.REJECTED_SCORE
-    first, *others = candidate.reviewers
+    first = candidate.reviewers[0]
     candidate, pool = tell(unlikely_to(first), T_mean=6.0)
     assert candidate.fate is Fate.KEPT
     assert candidate.adjudication is not None

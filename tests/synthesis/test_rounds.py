@@ -254,3 +254,19 @@ def test_the_corpus_needs_summaries(seeds, scripted):
     assert bare
     assert not bare & {e for done in rounds for c in done.candidates for e in c.examples}
     assert Corpus.of(seeds).grown(kept).weights == {"Math": 6, "QA": 3}
+
+
+def test_a_candidate_is_embedded_once(seeds, scripted):
+    encoded = []
+
+    def encode(texts):
+        encoded.extend(texts)
+        return hashing(texts)
+
+    synthesis = Synthesis(target=20, rounds=1, wave=4, max_candidates=200, dedup=Dedup(encoder="hashing"))
+    copies = scripted(instruction=lambda m, r: f"<instruction>Count to {r.seed % 40} and back</instruction>")
+    loop = Loop(5, synthesis, MODELS, family("tags"), copies.run, encode)
+    rounds = []
+    kept = run_rounds(loop, seeds, on_round=rounds.append)
+    assert rounds[0].waves > 6  # duplicates: curation ran several times
+    assert len(encoded) == len(seeds) + len(rounds[0].candidates) + len(kept)
