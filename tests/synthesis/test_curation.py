@@ -1,7 +1,5 @@
 """Near-duplicate removal: equal to the exact greedy result, block by block; and what the encoders call a near-copy."""
 
-import random
-import re
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -16,6 +14,8 @@ from gra_train.synthesis import curation
 from gra_train.synthesis.candidate import Candidate
 from gra_train.synthesis.curation import Index, best_first, greedy, text_of
 from gra_train.synthesis.embed import encoder, hashing
+
+PLACES = [87, 379, 417, 483, 509, 738, 1139, 1481, 1646]
 
 
 def unit(rng, n, dimensions=16):
@@ -112,39 +112,27 @@ def cosine(encode, a, b):
 
 
 def test_hashing_separates_near_copies_from_other_problems_of_the_miniature():
-    texts = [p.instruction for p in problems("train", 900, 0)]
+    texts = [p.instruction for p in problems("train", 1500, 0)]
     vectors = hashing(texts)
     assert vectors.dtype == np.float32
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     for domain in range(3):  # domains take turns
-        own = vectors[domain::3]
-        similarities = own @ own.T
-        np.fill_diagonal(similarities, -1)
-        assert (similarities.max(axis=1) < 0.9).mean() > 0.95
-    rng = random.Random(0)
+        twins = greedy(texts[domain::3], vectors[domain::3], Index(), threshold=0.9)
+        assert sum(t is None for t in twins) > 0.95 * 500
     for text in texts[:60]:
-        sentences = re.findall(r"[^.?]+[.?]", text)
-        swapped = [*rng.sample(sentences[:-1], len(sentences) - 1), sentences[-1]] if "than" in text else sentences
-        assert cosine(hashing, text, " ".join(swapped) + " ") > 0.85
         assert cosine(hashing, text, text.lower()) > 0.999
-        assert cosine(hashing, text, text.replace("?", " now?") if "now" not in text else text) > 0.9
+        assert cosine(hashing, text, text.replace(".", " .", 1) + " ") > 0.999
+        assert cosine(hashing, text, f"{text} Say it.") > 0.88
+
+
+def test_hashing_tells_the_order_of_words():
+    one, other = "Tom is taller than Dan. Tom is shorter than Leo.", "Tom is shorter than Dan. Tom is taller than Leo."
+    assert cosine(hashing, one, other) < 0.95  # the same words
 
 
 def test_hashing_is_stable():
     """Vectors are part of what decides a data set: the hash must not depend on the process."""
-    assert hashing(["Take b c d. Reverse it."]).nonzero()[1].tolist() == [
-        62,
-        87,
-        379,
-        417,
-        509,
-        1139,
-        1481,
-        1572,
-        1646,
-        1804,
-        1861,
-    ]
+    assert hashing(["Take b c d."]).nonzero()[1].tolist() == PLACES
     assert cosine(hashing, "", "a b c") == 0
 
 
