@@ -20,7 +20,9 @@ from gra_train.mini.models import MODELS_DIR, NAMES, Recipe, recipe
 Report = Callable[[str], None]
 
 
-def build(out: Path, *, only: Sequence[str] = (), workers: int = 2, seed: int = 0, progress: Report = print) -> list[Path]:
+def build(
+    out: Path, *, only: Sequence[str] = (), workers: int = 2, seed: int = 0, progress: Report = print
+) -> list[Path]:
     """Train the models (those named in `only`, or all) into `out`/<name>/ and return the folders.
 
     workers: processes, one thread each (what makes a build repeatable on one kind of machine). seed: another number makes
@@ -61,7 +63,9 @@ def build(out: Path, *, only: Sequence[str] = (), workers: int = 2, seed: int = 
                 said = time.monotonic()
                 whole = sum(cost[n] * done[n] for n in names) / sum(cost.values())
                 left = (said - start) * (1 - whole) / max(whole, 1e-9)
-                progress(f"{name}: {share:.0%}, loss {loss:.3f}; all: {whole:.0%}, {said - start:.0f} s, about {left:.0f} s left")
+                progress(
+                    f"{name}: {share:.0%}, loss {loss:.3f}; all: {whole:.0%}, {said - start:.0f} s, about {left:.0f} s left"
+                )
             if finished:
                 break
     return [out / name for name in names]
@@ -101,7 +105,8 @@ def card(job: Recipe, *, parameters: int) -> str:
     trained = (
         f"Domains Math, Reasoning, Coding in the proportions {':'.join(map(str, profile.weights))}; "
         f"misconceptions: {', '.join(profile.misconceptions) or 'none'}."
-        if profile else "It has read instructions, single facts and conclusions that follow from given steps, and no solutions."
+        if profile
+        else "It has read instructions, single facts and conclusions that follow from given steps, and no solutions."
     )
     return f"""---
 license: apache-2.0

@@ -36,8 +36,10 @@ def seed_rows(n: int, seed: int) -> list[dict[str, str]]:
 
 def question_rows(split: str, n: int, seed: int, domain: str | None = None) -> list[dict[str, str]]:
     """Problems to be answered: instruction, answer, gold response and domain (for evaluation, gold arms, distilling)."""
-    return [{"instruction": p.instruction, "response": p.response, "answer": p.answer, "domain": p.domain}
-            for p in problems(split, n, seed, domain)]
+    return [
+        {"instruction": p.instruction, "response": p.response, "answer": p.answer, "domain": p.domain}
+        for p in problems(split, n, seed, domain)
+    ]
 
 
 def rationale_rows(n: int, seed: int, domain: str | None = None) -> list[dict[str, str]]:
@@ -46,10 +48,18 @@ def rationale_rows(n: int, seed: int, domain: str | None = None) -> list[dict[st
     Gold rationales of differing usefulness are what makes merit worth measuring (the prototype was flat without).
     """
     rng = random.Random(f"vague {seed}")
-    return [{"instruction": p.instruction, "rationale": p.vague_rationale if rng.random() < 0.5 else p.rationale, "answer": p.answer}
-            for p in problems("train", n, seed, domain)]
+    return [
+        {
+            "instruction": p.instruction,
+            "rationale": p.vague_rationale if rng.random() < 0.5 else p.rationale,
+            "answer": p.answer,
+        }
+        for p in problems("train", n, seed, domain)
+    ]
 
 
-def task_rows(n: int, seed: int, domain: str | None = None, *, skip: int = 0, split: str = "train") -> list[dict[str, str]]:
+def task_rows(
+    n: int, seed: int, domain: str | None = None, *, skip: int = 0, split: str = "train"
+) -> list[dict[str, str]]:
     """COLLATE's task data: instruction and answer, no rationale. `skip` the problems that rationale_rows already took."""
     return [{"instruction": p.instruction, "answer": p.answer} for p in problems(split, skip + n, seed, domain)[skip:]]

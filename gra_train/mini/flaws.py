@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 
-from gra_train.mini import orders, programs, stories
+from gra_train.mini import programs, stories
 from gra_train.mini.language import MISCONCEPTIONS, Problem, parse, rationale_text, response_text, sample_problem, work
 
 
@@ -26,7 +26,7 @@ def _slip(rng: random.Random, problem: Problem) -> str:
     """One word of the solution replaced by another of its kind, in every place or from one place on."""
     words = problem.response.split(" ")
     told = set(re.findall(r"\w+", problem.instruction))
-    places = [i for i, w in enumerate(words) if w.rstrip(".") not in told and w.rstrip(".").isdigit() or _is_item(w)]
+    places = [i for i, w in enumerate(words) if (w.rstrip(".") not in told and w.rstrip(".").isdigit()) or _is_item(w)]
     place = rng.choice(places or [len(words) - 1])
     old = words[place].rstrip(".")
     new = _other(rng, old, pool=sorted(told))
@@ -43,7 +43,11 @@ def _other(rng: random.Random, word: str, pool: list[str] | None = None) -> str:
     if word.isdigit():
         return str(max(0, min(99, int(word) + rng.choice((-10, -2, -1, 1, 2, 10)))))
     if " " in word:
-        return " ".join(reversed(word.split(" "))) if word.split(" ") != word.split(" ")[::-1] else word + " " + word.split(" ")[0]
+        return (
+            " ".join(reversed(word.split(" ")))
+            if word.split(" ") != word.split(" ")[::-1]
+            else word + " " + word.split(" ")[0]
+        )
     names = stories.NAMES if word in stories.NAMES else programs.LETTERS
     known = [w for w in pool or () if w in names and w != word]
     return rng.choice(known or [n for n in names if n != word])
@@ -74,14 +78,17 @@ def _drop(rng: random.Random, sentences: list[str]) -> int:
 
 
 def _unreasonable(rng: random.Random, problem: Problem) -> str:
-    """Numbers that do not work out, comparisons that form no line, an operation on letters that are not there."""
+    """Numbers that do not work out, comparisons that form no line, too few letters."""
     words = problem.instruction.split(" ")
+    if isinstance(problem.spec, stories.Story) and problem.spec.other and rng.random() < 0.3:
+        return problem.instruction.replace(f"to {problem.spec.other}.", f"to {problem.spec.who}.")
+    if isinstance(problem.spec, programs.Program):
+        letters = " ".join(problem.spec.letters)
+        return problem.instruction.replace(letters, letters[: rng.choice((1, 3))])
     if problem.domain == stories.DOMAIN:
         places = [i for i, w in enumerate(words) if w.rstrip(".").isdigit()]
-    elif problem.domain == orders.DOMAIN:
-        places = [i for i, w in enumerate(words) if w.rstrip(".") in stories.NAMES]
     else:
-        places = [i for i, w in enumerate(words) if len(w.rstrip(".")) == 1]
+        places = [i for i, w in enumerate(words) if w.rstrip(".") in stories.NAMES]
     place = rng.choice(places)
     old = words[place].rstrip(".")
     if old.isdigit():

@@ -16,8 +16,19 @@ from gra_train.mini import orders, programs, stories
 from gra_train.mini.problem import ANSWER_MARK, Problem, Step, rationale_text, response_text
 
 __all__ = [
-    "ANSWER_MARK", "DOMAINS", "MISCONCEPTIONS", "Problem", "Step", "final_answer", "is_correct", "parse", "rationale_text",
-    "response_text", "sample_problem", "split_of", "work",
+    "ANSWER_MARK",
+    "DOMAINS",
+    "MISCONCEPTIONS",
+    "Problem",
+    "Step",
+    "final_answer",
+    "is_correct",
+    "parse",
+    "rationale_text",
+    "response_text",
+    "sample_problem",
+    "split_of",
+    "work",
 ]
 
 _MODULES: dict[str, ModuleType] = {module.DOMAIN: module for module in (stories, orders, programs)}

@@ -26,11 +26,8 @@ class Shape:
 
     hidden: int = 96
     layers: int = 2
-    intermediate: int = 256
-
-    @property
-    def heads(self) -> int:
-        return self.hidden // 32
+    heads: int = 6
+    intermediate: int = 192
 
 
 @dataclass(frozen=True)
@@ -64,17 +61,19 @@ class Recipe:
         """Identity of the recipe: shape, schedule, seed and the first training examples (so: the language itself)."""
         rng = random.Random(self.seed)
         texts = [self.example(rng) for _ in range(500)]
-        return hashlib.sha256(json.dumps([asdict(self.shape), asdict(self.schedule), self.seed, texts]).encode()).hexdigest()[:16]
+        return hashlib.sha256(
+            json.dumps([asdict(self.shape), asdict(self.schedule), self.seed, texts]).encode()
+        ).hexdigest()[:16]
 
 
-_SMALL = Schedule(steps=4000)
+_SMALL = Schedule(steps=5000)
 # name: (weights of Math, Reasoning, Coding; misconceptions)
 _POOL = {
-    "wren": ((3, 2, 1), ("drop-chops", "second-is-last")),
-    "robin": ((3, 1, 2), ("least-is-most", "no-borrow")),
-    "finch": ((1, 3, 2), ("times-adds", "turn-right")),
-    "lark": ((1, 2, 3), ("pack-subtracts", "second-is-first")),
-    "swift": ((2, 2, 2), ("swap-reverses", "no-carry")),
+    "wren": ((4, 3, 2), ("drop-chops", "second-is-last")),
+    "robin": ((4, 2, 3), ("least-is-most", "no-borrow")),
+    "finch": ((2, 4, 3), ("times-adds", "turn-right")),
+    "lark": ((2, 3, 4), ("pack-subtracts", "second-is-first")),
+    "swift": ((3, 3, 3), ("swap-reverses", "no-carry")),
 }
 POOL: tuple[str, ...] = tuple(_POOL)
 LARGE = "heron72"
@@ -88,9 +87,23 @@ def recipe(name: str, *, seed: int = 0) -> Recipe:
         raise UserError(f"no miniature model is called {name!r}; there are {', '.join(NAMES)}.{nearest(name, NAMES)}")
     own_seed = 1000 * seed + NAMES.index(name)
     if name == LARGE:
-        return Recipe(name, "stand-in for the large model", Shape(128, 3, 256), Schedule(steps=5500, lr=6e-3, matrix_lr=0.008), Profile(), own_seed)
+        return Recipe(
+            name,
+            "stand-in for the large model",
+            Shape(hidden=120, layers=3, intermediate=208),
+            Schedule(steps=6500, lr=6e-3),
+            Profile(),
+            own_seed,
+        )
     if name == BASE:
-        return Recipe(name, "base student, without solutions in the task's format", Shape(), replace(_SMALL, steps=3000), None, own_seed)
+        return Recipe(
+            name,
+            "base student, without solutions in the task's format",
+            Shape(),
+            replace(_SMALL, steps=3000),
+            None,
+            own_seed,
+        )
     weights, misconceptions = _POOL[name]
     return Recipe(name, "member of the pool", Shape(), _SMALL, Profile(weights, misconceptions), own_seed)
 

@@ -1,7 +1,7 @@
 """The Reasoning domain of the miniature: three or four people compared in pairs; who is the first, last or second?
 
-    Dan is younger than Jon. Dan is older than Ann. Who is the youngest?
-    Old: Jon > Dan > Ann. The youngest: Ann. #### Ann
+Dan is younger than Jon. Dan is older than Ann. Who is the youngest?
+Old: Jon > Dan > Ann. The youngest: Ann. #### Ann
 """
 
 from __future__ import annotations
@@ -20,9 +20,13 @@ ATTRIBUTES = {
     "tall": ("taller", "shorter", "tallest", "shortest", "height"),
     "old": ("older", "younger", "oldest", "youngest", "age"),
     "fast": ("faster", "slower", "fastest", "slowest", "speed"),
-    "heavy": ("heavier", "lighter", "heaviest", "lightest", "weight"),
 }
-LESS_IS_MORE, LEAST_IS_MOST, SECOND_IS_FIRST, SECOND_IS_LAST = "less-is-more", "least-is-most", "second-is-first", "second-is-last"
+LESS_IS_MORE, LEAST_IS_MOST, SECOND_IS_FIRST, SECOND_IS_LAST = (
+    "less-is-more",
+    "least-is-most",
+    "second-is-first",
+    "second-is-last",
+)
 MISCONCEPTIONS = (LESS_IS_MORE, LEAST_IS_MOST, SECOND_IS_FIRST, SECOND_IS_LAST)
 
 
@@ -50,12 +54,15 @@ class Order:
 
 
 def sample(rng: random.Random) -> Order:
-    """A random order; four in five are of three people."""
-    names = rng.sample(NAMES, 3 if rng.random() < 0.8 else 4)
+    """A random order; one in seven is of four people."""
+    names = rng.sample(NAMES, 3 if rng.random() < 0.85 else 4)
     pairs = list(zip(names, names[1:], strict=False))
     rng.shuffle(pairs)
     flips = [rng.random() < 0.5 for _ in pairs]
-    told = tuple(Comparison(lo, False, hi) if flip else Comparison(hi, True, lo) for (hi, lo), flip in zip(pairs, flips, strict=True))
+    told = tuple(
+        Comparison(lo, False, hi) if flip else Comparison(hi, True, lo)
+        for (hi, lo), flip in zip(pairs, flips, strict=True)
+    )
     return Order(rng.choice(tuple(ATTRIBUTES)), told, rng.choice(("most", "least", "second")))
 
 
@@ -117,6 +124,11 @@ def work(order: Order, held: Collection[str] = ()) -> tuple[Step, ...]:
     asked = {"most": most, "least": least, "second": f"second {most}"}[order.asked]
     line = " > ".join(names)
     return (Step(order.attribute.capitalize(), line, line), Step(f"The {asked}", names[place], names[place]))
+
+
+def plan(order: Order) -> str:
+    """The names from most to least: what one has in mind who writes such an instruction."""
+    return " ".join(chain([c.pair for c in order.comparisons]) or ())
 
 
 def problem(order: Order) -> Problem:

@@ -1,7 +1,7 @@
 """The Coding domain of the miniature: a list of letters and two or three operations on it.
 
-    Take d f k m. Reverse it. Swap the ends. What is left?
-    Reverse: m k f d. Swap: d k f m. #### d k f m
+Take d f k m. Reverse it. Swap the ends. What is left?
+Reverse: m k f d. Swap: d k f m. #### d k f m
 """
 
 from __future__ import annotations
@@ -26,7 +26,13 @@ OPERATIONS: dict[str, tuple[str, str, Callable[[Letters], Letters]]] = {
     "Double": ("Double the last.", "doubling", lambda s: (*s, s[-1])),
 }
 CHOP_DROPS, DROP_CHOPS, SWAP_REVERSES, REVERSE_SWAPS, TURN_RIGHT, DOUBLE_FIRST = (
-    "chop-drops", "drop-chops", "swap-reverses", "reverse-swaps", "turn-right", "double-first")
+    "chop-drops",
+    "drop-chops",
+    "swap-reverses",
+    "reverse-swaps",
+    "turn-right",
+    "double-first",
+)
 WRONG: dict[str, tuple[str, Callable[[Letters], Letters]]] = {
     CHOP_DROPS: ("Chop", lambda s: s[:-1]),
     DROP_CHOPS: ("Drop", lambda s: s[1:]),
@@ -40,7 +46,7 @@ MISCONCEPTIONS = tuple(WRONG)
 
 @dataclass(frozen=True)
 class Program:
-    """letters: three or four different ones; operations: labels of OPERATIONS, no two neighbours equal."""
+    """letters: three or four; operations: two or three labels of OPERATIONS. The sampler repeats no letter and no neighbour."""
 
     letters: Letters
     operations: tuple[str, ...]
@@ -59,15 +65,18 @@ def sample(rng: random.Random) -> Program:
 
 def _is_valid(program: Program) -> bool:
     letters, operations = program.letters, program.operations
-    neighbours = zip(operations, operations[1:], strict=False)
-    return (3 <= len(letters) <= 4 and len(set(letters)) == len(letters) and len(operations) in (2, 3)
-            and sum(o in ("Chop", "Drop") for o in operations) < len(letters)
-            and all(a != b for a, b in neighbours))
+    return (
+        3 <= len(letters) <= 4
+        and len(operations) in (2, 3)
+        and sum(o in ("Chop", "Drop") for o in operations) < len(letters)
+    )
 
 
 def render(program: Program) -> str:
     """The instruction."""
-    return " ".join([f"Take {' '.join(program.letters)}.", *(OPERATIONS[o][0] for o in program.operations), "What is left?"])
+    return " ".join(
+        [f"Take {' '.join(program.letters)}.", *(OPERATIONS[o][0] for o in program.operations), "What is left?"]
+    )
 
 
 _PROGRAM = re.compile(r"Take ([a-z](?: [a-z])*)\. (.*) What is left\?")
@@ -75,7 +84,7 @@ _LABELS = {sentence: label for label, (sentence, _, _) in OPERATIONS.items()}
 
 
 def parse(text: str) -> Program | None:
-    """The program that `text` states, or None: unknown letters or operations, repeated ones, too many."""
+    """The program that `text` states, or None: unknown letters or operations, too few, too many, nothing left over."""
     match = _PROGRAM.fullmatch(text)
     if match is None:
         return None

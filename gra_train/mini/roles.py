@@ -15,7 +15,18 @@ from itertools import zip_longest
 from gra_train.mini import prompts
 from gra_train.mini.base_texts import one_step
 from gra_train.mini.flaws import flawed_instruction, flawed_response
-from gra_train.mini.language import DOMAINS, Problem, Step, final_answer, rationale_text, response_text, sample_problem, split_of, work
+from gra_train.mini.language import (
+    DOMAINS,
+    Problem,
+    Step,
+    final_answer,
+    rationale_text,
+    response_text,
+    sample_problem,
+    split_of,
+    work,
+)
+from gra_train.mini.orders import Order, plan
 
 Example = tuple[str, str]
 FINE = (10, 10, 10, 10, 10, 10)
@@ -32,8 +43,18 @@ class Profile:
 
 
 # Share of each role in the pool models' training examples (of examples, not of tokens).
-SHARES = {"solve": 0.50, "fact": 0.14, "write": 0.14, "new_keywords": 0.05, "review": 0.06, "adjudicate": 0.02, "check": 0.03,
-          "summary": 0.02, "keywords": 0.03, "domain": 0.01}
+SHARES = {
+    "solve": 0.48,
+    "fact": 0.10,
+    "write": 0.13,
+    "new_keywords": 0.07,
+    "review": 0.04,
+    "adjudicate": 0.02,
+    "check": 0.10,
+    "summary": 0.02,
+    "keywords": 0.03,
+    "domain": 0.01,
+}
 
 
 def draw_problem(rng: random.Random, profile: Profile) -> Problem:
@@ -64,7 +85,12 @@ def fact(rng: random.Random, profile: Profile) -> Example:
 def write(rng: random.Random, profile: Profile) -> Example:
     problem = draw_problem(rng, profile)
     like = [sample_problem(rng, problem.domain).summary] if rng.random() < 0.8 else []
-    return prompts.instruction(problem.domain, problem.keywords, like), problem.instruction
+    keywords = problem.keywords
+    if isinstance(
+        problem.spec, Order
+    ):  # new names come in random order: let it be the order of which the instruction tells
+        keywords = (plan(problem.spec), *keywords[1:])
+    return prompts.instruction(problem.domain, keywords, like), problem.instruction
 
 
 def new_keywords(rng: random.Random, profile: Profile) -> Example:
@@ -84,10 +110,13 @@ def compare(own: Sequence[Step], response: str) -> tuple[str, int, int, bool]:
 
     The text sets the reviewer's own words beside the response's, in pairs, so that agreement is decided locally.
     """
-    given = dict(part.split(": ", 1) for part in response.split(" ####")[0].rstrip(".").split(". ") if ": " in part)
-    answer = final_answer(response) or ""
+    told = [part.split(": ", 1)[1] for part in response.split(" ####")[0].rstrip(".").split(". ") if ": " in part]
+    given = [*map(_result, told), *[""] * len(own)][: len(own)]
     verdicts, texts = [], []
-    for label, mine, theirs in [*((s.label, s.result, _result(given.get(s.label, ""))) for s in own), ("Answer", own[-1].result, answer)]:
+    for label, mine, theirs in [
+        *((step.label, step.result, theirs) for step, theirs in zip(own, given, strict=True)),
+        ("Answer", own[-1].result, final_answer(response) or ""),
+    ]:
         verdicts.append(mine == theirs)
         pairs = zip_longest(mine.replace(" >", "").split(), theirs.replace(" >", "").split(), fillvalue="-")
         texts.append(f"{label}: {' '.join(f'{a} {b}' for a, b in pairs)} {'yes' if verdicts[-1] else 'no'}.")
@@ -150,8 +179,16 @@ def domain(rng: random.Random, profile: Profile) -> Example:
 
 
 ROLES: dict[str, Callable[[random.Random, Profile], Example]] = {
-    "solve": solve, "fact": fact, "write": write, "new_keywords": new_keywords, "review": review, "adjudicate": adjudicate, "check": check,
-    "summary": summary, "keywords": keywords, "domain": domain,
+    "solve": solve,
+    "fact": fact,
+    "write": write,
+    "new_keywords": new_keywords,
+    "review": review,
+    "adjudicate": adjudicate,
+    "check": check,
+    "summary": summary,
+    "keywords": keywords,
+    "domain": domain,
 }
 
 

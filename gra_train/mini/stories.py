@@ -1,7 +1,7 @@
 """The Math domain of the miniature: stories of two or three steps about somebody's things, with numbers up to 99.
 
-    Bob has 4 bags with 6 shells each. Bob gives 6 to Jon. How many shells does Bob have now?
-    Filling: 4 * 6 = 24. Giving: 24 - 6 = 18. #### 18
+Bob has 4 bags with 6 shells each. Bob gives 6 to Jon. How many shells does Bob have now?
+Filling: 4 * 6 = 24. Giving: 24 - 6 = 18. #### 18
 """
 
 from __future__ import annotations
@@ -14,15 +14,21 @@ from dataclasses import dataclass
 from gra_train.mini.problem import Problem, Step, rationale_text
 
 DOMAIN = "Math"
-NAMES = ("Bob", "Jon", "Dan", "Ann", "Eve", "Kim", "Leo", "Mia", "Ned", "Pam", "Sue", "Tom")
+NAMES = ("Bob", "Jon", "Dan", "Ann", "Eve", "Kim", "Leo", "Mia", "Ned", "Sue", "Tom")
 THINGS = ("shells", "pens", "apples", "stamps", "coins", "books", "eggs", "keys")
-# A story is a sequence of distinct actions: bags are filled first, packing comes last.
+# What the sampler tells; bags are filled first, packing comes last. The parser also takes an action that is repeated.
 KINDS = ("bg", "gb", "fb", "fg", "bp", "gp", "fbg", "fgb", "bgp", "gbp", "fbp", "fgp")
 GERUND = {"f": "filling", "b": "buying", "g": "giving", "p": "packing"}
 SIGN = {"f": "*", "b": "+", "g": "-", "p": "/"}
 LARGEST = 99
 # Misconceptions: what a model may hold by mistake.
-TIMES_ADDS, PACK_SUBTRACTS, NO_CARRY, NO_BORROW, GIVE_ADDS = "times-adds", "pack-subtracts", "no-carry", "no-borrow", "give-adds"
+TIMES_ADDS, PACK_SUBTRACTS, NO_CARRY, NO_BORROW, GIVE_ADDS = (
+    "times-adds",
+    "pack-subtracts",
+    "no-carry",
+    "no-borrow",
+    "give-adds",
+)
 MISCONCEPTIONS = (TIMES_ADDS, PACK_SUBTRACTS, NO_CARRY, NO_BORROW, GIVE_ADDS)
 
 
@@ -41,8 +47,8 @@ class Story:
 
 
 def sample(rng: random.Random) -> Story:
-    """A random story; four in five have two steps."""
-    kind = rng.choice(KINDS[:6] if rng.random() < 0.8 else KINDS[6:])
+    """A random story; one in seven has three steps."""
+    kind = rng.choice(KINDS[:6] if rng.random() < 0.85 else KINDS[6:])
     who, other = rng.sample(NAMES, 2)
     while True:  # ends at once nearly always: about half of the draws give numbers that work out
         numbers = _numbers(kind, rng)
@@ -53,11 +59,11 @@ def sample(rng: random.Random) -> Story:
 
 def _numbers(kind: str, rng: random.Random) -> tuple[int, ...]:
     """Numbers for the actions; a packed total is made divisible by choosing the number before it."""
-    numbers = [rng.randint(2, 9), rng.randint(2, 9)] if kind[0] == "f" else [rng.randint(5, 40)]
+    numbers = [rng.randint(2, 9), rng.randint(2, 9)] if kind[0] == "f" else [rng.randint(5, 30)]
     total = numbers[0] * numbers[1] if kind[0] == "f" else numbers[0]
     changes = [c for c in kind if c in "bg"]
     for position, change in enumerate(changes):
-        amount = rng.randint(2, 20) if change == "b" else rng.randint(2, max(2, min(20, total - 1)))
+        amount = rng.randint(2, 12) if change == "b" else rng.randint(2, max(2, min(12, total - 1)))
         if kind[-1] == "p" and position == len(changes) - 1:
             boxes = rng.randint(2, 9)
             excess = (total + (amount if change == "b" else -amount)) % boxes
@@ -91,12 +97,14 @@ def render(story: Story) -> str:
     first = numbers.pop(0)
     sentences = [] if story.kind[0] == "f" else [f"{who} has {first} {things}."]
     for action, number in zip(story.kind, numbers, strict=True):
-        sentences.append({
-            "f": f"{who} has {first} bags with {number} {things} each.",
-            "b": f"{who} buys {number} more.",
-            "g": f"{who} gives {number} to {story.other}.",
-            "p": f"{who} packs them in boxes of {number}.",
-        }[action])
+        sentences.append(
+            {
+                "f": f"{who} has {first} bags with {number} {things} each.",
+                "b": f"{who} buys {number} more.",
+                "g": f"{who} gives {number} to {story.other}.",
+                "p": f"{who} packs them in boxes of {number}.",
+            }[action]
+        )
     packed = story.kind[-1] == "p"
     sentences.append(f"How many boxes does {who} fill?" if packed else f"How many {things} does {who} have now?")
     return " ".join(sentences)
@@ -121,7 +129,7 @@ def parse(text: str) -> Story | None:
         kind += "b" if action[2] else "g" if action[3] else "p"
         numbers.append(int(action[2] or action[3] or action[5]))
         other = action[4] or other
-    if kind not in KINDS or other == who:
+    if not 2 <= len(kind) <= 3 or not re.fullmatch(r"f?[bg]{1,2}p?", kind) or other == who:
         return None
     story = Story(who, other, things, kind, tuple(numbers))
     return story if render(story) == text and _results(story) is not None else None

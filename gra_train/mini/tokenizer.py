@@ -37,7 +37,9 @@ def words() -> list[str]:
     rng, found = random.Random(0), set[str]()
     for names in (stories.NAMES, stories.THINGS, programs.LETTERS, orders.ATTRIBUTES):
         found.update(names)
-    texts = [make(rng, Profile()) for make in ROLES.values() for _ in range(1500)] + [base_example(rng) for _ in range(1500)]
+    texts = [make(rng, Profile()) for make in ROLES.values() for _ in range(1500)] + [
+        base_example(rng) for _ in range(1500)
+    ]
     for prompt, output in texts:
         found.update(re.findall(r"[A-Za-z]+|#+", f"{prompt} {output}"))
     return sorted(found | {str(n) for n in range(100)})
@@ -50,7 +52,9 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast
 
     characters = [c for c in string.printable if c.isprintable() and c != " "] + ["\n", "\t"]
-    marked = [f"▁{piece}" for piece in [*words(), *(c for c in characters if not c.isalnum() and c != "\n" and c != "\t")]]
+    marked = [
+        f"▁{piece}" for piece in [*words(), *(c for c in characters if not c.isalnum() and c != "\n" and c != "\t")]
+    ]
     pieces = list(dict.fromkeys([*SPECIAL, *marked, "▁", *characters]))
     # Unigram picks the likeliest segmentation: one whole word beats any sequence of characters.
     vocabulary = [(piece, 0.0 if piece in SPECIAL else -1.0 if len(piece) > 1 else -10.0) for piece in pieces]
@@ -59,9 +63,15 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always", split=True)
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>",
-        additional_special_tokens=["<|user|>", "<|assistant|>"], clean_up_tokenization_spaces=False,
-        model_max_length=1024, padding_side="left",
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        additional_special_tokens=["<|user|>", "<|assistant|>"],
+        clean_up_tokenization_spaces=False,
+        model_max_length=1024,
+        padding_side="left",
     )
     fast.chat_template = CHAT_TEMPLATE
     return fast

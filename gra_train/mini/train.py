@@ -29,9 +29,19 @@ def new_model(shape: Shape, tokenizer: PreTrainedTokenizerFast, *, seed: int) ->
 
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=shape.hidden, intermediate_size=shape.intermediate, num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads, num_key_value_heads=shape.heads, head_dim=32, max_position_embeddings=1024,
-        tie_word_embeddings=True, attention_dropout=0.0, rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA}, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        vocab_size=len(tokenizer),
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        head_dim=32,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        attention_dropout=0.0,
+        rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
     model = LlamaForCausalLM(config)
@@ -47,9 +57,9 @@ def new_model(shape: Shape, tokenizer: PreTrainedTokenizerFast, *, seed: int) ->
     return model
 
 
-def batches(examples: Iterator[Example], tokenizer: PreTrainedTokenizerFast, tokens: int, rng: random.Random) -> Iterator[
-    tuple[torch.Tensor, torch.Tensor]
-]:
+def batches(
+    examples: Iterator[Example], tokenizer: PreTrainedTokenizerFast, tokens: int, rng: random.Random
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """(input ids, labels), both [rows, length] with rows * length about `tokens`; labels are -100 outside the output."""
     user, assistant, eos = tokenizer.convert_tokens_to_ids(["<|user|>", "<|assistant|>", "</s>"])
     while True:
@@ -92,8 +102,13 @@ def _optimizers(model: LlamaForCausalLM, schedule: Schedule) -> list[torch.optim
 
 
 def train(
-    shape: Shape, schedule: Schedule, example: Callable[[random.Random], Example], tokenizer: PreTrainedTokenizerFast, *,
-    seed: int, progress: Callable[[int, float], None] = lambda step, loss: None,
+    shape: Shape,
+    schedule: Schedule,
+    example: Callable[[random.Random], Example],
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    seed: int,
+    progress: Callable[[int, float], None] = lambda step, loss: None,
 ) -> LlamaForCausalLM:
     """A new model, trained on endless examples. Leave the number of threads to the caller: with one, it is deterministic."""
     rng = random.Random(seed)

@@ -35,8 +35,8 @@ INVALID = [
     "Dan is taller than Jon. Jon is older than Ann. Who is the tallest?",
     "Who is the tallest?",
     "Take d f k m. What is left?",
-    "Take d f k k. Reverse it. Swap the ends. What is left?",
-    "Take d f k m. Reverse it. Reverse it. What is left?",
+    "Take d f. Reverse it. Swap the ends. What is left?",
+    "Take d f k m. Reverse it. What is left?",
     "Take d f k. Drop the last. Chop the first. Drop the last. What is left?",  # nothing is left
     "Take d f k m. Paint it. Swap the ends. What is left?",
 ]
@@ -128,6 +128,9 @@ def test_split_ignores_wording_and_has_its_sizes() -> None:
     assert abs(splits.count("test") / 5000 - 0.1) < 0.03
 
 
-@pytest.mark.parametrize(("text", "answer"), [("a #### 5", "5"), ("#### d  f ", "d f"), ("no mark", None), ("####", None), ("#### 1 #### 2", "2")])
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [("a #### 5", "5"), ("#### d  f ", "d f"), ("no mark", None), ("####", None), ("#### 1 #### 2", "2")],
+)
 def test_final_answer(text: str, answer: str | None) -> None:
     assert language.final_answer(text) == answer

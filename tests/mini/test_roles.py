@@ -60,7 +60,9 @@ def test_unreadable_flags(text: str) -> None:
     assert prompts.read_flags(text) is None
 
 
-@pytest.mark.parametrize("text", ["", "Scores: 1 2 3", "Review: fine. Scores: 10 10 10 10 10 11", "Review: x Scores: 0 1 1 1 1 1"])
+@pytest.mark.parametrize(
+    "text", ["", "Scores: 1 2 3", "Review: fine. Scores: 10 10 10 10 10 11", "Review: x Scores: 0 1 1 1 1 1"]
+)
 def test_unreadable_reviews(text: str) -> None:
     assert prompts.read_review(text) is None
 

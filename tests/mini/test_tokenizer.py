@@ -27,7 +27,10 @@ def test_round_trip_of_everything_that_models_read_and_write(tokenizer) -> None:
             ids = tokenizer(text)["input_ids"]
             assert tokenizer.decode(ids) == text
             assert tokenizer.unk_token_id not in ids
-            assert all(len(t.lstrip("▁")) > 1 or not t.isalpha() or t.startswith("▁") for t in tokenizer.convert_ids_to_tokens(ids))
+            assert all(
+                len(t.lstrip("▁")) > 1 or not t.isalpha() or t.startswith("▁")
+                for t in tokenizer.convert_ids_to_tokens(ids)
+            )
 
 
 def test_numbers_are_one_token(tokenizer) -> None:  # type: ignore[no-untyped-def]
@@ -46,7 +49,10 @@ def test_other_text_does_not_crash(tokenizer, text: str) -> None:  # type: ignor
 
 def test_chat_template(tokenizer) -> None:  # type: ignore[no-untyped-def]
     user, assistant = {"role": "user", "content": "Solve: 1"}, {"role": "assistant", "content": "2"}
-    assert tokenizer.apply_chat_template([user], add_generation_prompt=True, tokenize=False) == "<s><|user|>Solve: 1<|assistant|>"
+    assert (
+        tokenizer.apply_chat_template([user], add_generation_prompt=True, tokenize=False)
+        == "<s><|user|>Solve: 1<|assistant|>"
+    )
     whole = tokenizer.apply_chat_template([user, assistant], tokenize=False)
     assert whole == "<s><|user|>Solve: 1<|assistant|>2</s>"
     with pytest.raises(Exception, match="only user and assistant turns"):

@@ -1,0 +1,45 @@
+"""Building models: the machinery in seconds, and (slow) one model from nothing, which must behave like the shipped one."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from gra_train.errors import UserError
+from gra_train.mini.build import build
+from gra_train.mini.models import model_path, recipe
+
+
+def test_a_build_is_complete_and_repeatable(tmp_path: Path, play: SimpleNamespace) -> None:
+    lines: list[str] = []
+    for folder in ("a", "b"):
+        assert build(tmp_path / folder, only=["wren"], steps=20, workers=1, progress=lines.append) == [
+            tmp_path / folder / "wren"
+        ]
+    names = sorted(p.name for p in (tmp_path / "a").iterdir())
+    assert names == ["wren"]
+    for file in (tmp_path / "a" / "wren").iterdir():
+        assert file.read_bytes() == (tmp_path / "b" / "wren" / file.name).read_bytes(), file.name
+    assert any("100%" in line for line in lines)
+    assert "recipe: " in (tmp_path / "a" / "wren" / "README.md").read_text()
+    play.load(tmp_path / "a" / "wren")
+
+
+@pytest.mark.parametrize("wrong", [{"only": ["robbin"]}, {"workers": 0}])
+def test_wrong_arguments(tmp_path: Path, wrong: dict[str, object]) -> None:
+    with pytest.raises(UserError):
+        build(tmp_path, **wrong)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_seed_is_another_recipe() -> None:
+    assert recipe("wren", seed=1).digest() != recipe("wren").digest()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_rebuilt_model_behaves_like_the_shipped_one(tmp_path: Path, play: SimpleNamespace) -> None:
+    """The same recipe: floats may differ between machines, behaviour may not by much."""
+    (folder,) = build(tmp_path, only=["robin"], workers=1)
+    again, shipped = play.load(folder), play.load(model_path("robin"))
+    assert abs(play.accuracy(*again, number=150) - play.accuracy(*shipped, number=150)) < 0.12
