@@ -101,8 +101,10 @@ def synthesize(config: SynthesizeStage, inputs: Mapping[str, Path], out: Path) -
         kept = run_rounds(loop, annotated, on_round=on_round, on_wave=on_wave, on_done=bar.advance)
     scoring = "none" if synthesis.review.mode == "none" else synthesis.review.scoring
     write_samples(out, kept)
-    _write_json(out / "funnel.json", funnel.render(
-        counts, models=names, rounds=finished, scoring=scoring, checked=check is not None))  # fmt: skip
+    report = funnel.render(counts, models=names, rounds=finished, scoring=scoring, checked=check is not None)
+    _write_json(out / "funnel.json", report)
+    _log_metrics(out, {f"synthesis/{step}/{name}": value for step, row in report["steps"].items()
+                       for name, value in row.items() if value is not None})  # fmt: skip
     if (out.parent / "config.yaml").is_file():  # as in every run
         write_card(out)
     if len(kept) < synthesis.target:
