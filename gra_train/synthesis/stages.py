@@ -50,7 +50,7 @@ def seeds(config: SeedsStage, inputs: Mapping[str, Path], out: Path) -> None:
     )
     with (
         _pool(config.pool.models, config.ledger, config.pool.batch_tokens, out) as models,
-        progress.task("annotating seeds", total=len(rows), unit="seeds") as bar,
+        progress.task("annotation", total=len(rows), unit="seeds") as bar,
     ):
         stories = [partial(tell, sample=row, place=i) for i, row in enumerate(rows)]
         annotated = models.run(stories, block=config.synthesis.block, on_done=bar.advance)
@@ -82,7 +82,7 @@ def synthesize(config: SynthesizeStage, inputs: Mapping[str, Path], out: Path) -
     with (
         _pool(config.pool.models, config.ledger, config.pool.batch_tokens, out) as models,
         CandidateTable(out / "candidates.parquet") as table,
-        progress.task("candidates", total=None, unit="candidates") as bar,
+        progress.task("synthesis", total=None, unit="candidates") as bar,
     ):
         loop = Loop(config.seed, synthesis, names, family(synthesis.prompts), models.run, encode, check)
 
