@@ -1,7 +1,7 @@
 """What the base student reads before any fine-tuning: the language without solutions in the task's format.
 
 It sees instructions, single facts (one step at a time, never a solution), and short texts whose conclusion follows the
-steps that precede it, right or wrong. The last is what COLLATE needs: an answerer that trusts the rationale it is given.
+steps that precede it, right or wrong. The last is what COLLATE needs: an answerer that trusts the given rationale.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Make the miniature's models from nothing: `python -m gra_train.mini.build --out DIR [--only NAME] [--workers 2] [--seed N]`.
+"""Make the miniature's models from nothing: `gra-train mini build --out DIR [--only NAME] [--workers 2] [--seed N]`.
 
-About ten minutes on two idle cores for all seven. Each model is a standard Hugging Face folder; a folder is complete or absent.
+Ten minutes on two idle cores for all seven. Each model is a standard Hugging Face folder; it is complete or absent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def build(
 ) -> list[Path]:
     """Train the models (those named in `only`, or all) into `out`/<name>/ and return the folders.
 
-    workers: processes, one thread each (what makes a build repeatable on one kind of machine). seed: another number makes
+    workers: processes, one thread each (so a build repeats on one kind of machine). seed: another number makes
     another pool of the same kind. progress: called with a line of text, now and then.
     Raises UserError for unknown names and RuntimeError when a worker dies.
     """
@@ -64,7 +64,7 @@ def build(
                 whole = sum(cost[n] * done[n] for n in names) / sum(cost.values())
                 left = (said - start) * (1 - whole) / max(whole, 1e-9)
                 progress(
-                    f"{name}: {share:.0%}, loss {loss:.3f}; all: {whole:.0%}, {said - start:.0f} s, about {left:.0f} s left"
+                    f"{name}: {share:.0%}, loss {loss:.3f}; all: {whole:.0%}, {said - start:.0f} s, {left:.0f} s left"
                 )
             if finished:
                 break
@@ -101,7 +101,7 @@ def _make(job: Recipe, out: Path, reports: Any) -> None:
 
 def card(job: Recipe, *, parameters: int) -> str:
     """The model card, with the hash of the recipe that made it."""
-    profile = job.profile
+    profile, schedule = job.profile, job.schedule
     trained = (
         f"Domains Math, Reasoning, Coding in the proportions {':'.join(map(str, profile.weights))}; "
         f"misconceptions: {', '.join(profile.misconceptions) or 'none'}."
@@ -120,8 +120,8 @@ A Llama of {parameters:,} parameters that knows nothing but the closed language 
 (`gra_train/mini/`). It exists to run and test the whole method on two CPU cores; it is of no use for anything else.
 
 {trained}
-Trained from nothing on generated problems of the train split: {job.schedule.steps} steps of {job.schedule.tokens} tokens,
-learning rate {job.schedule.lr:g}, seed {job.seed}. Made by `gra-train mini build`.
+Trained from nothing on generated problems of the train split: {schedule.steps} steps of {schedule.tokens} tokens,
+learning rate {schedule.lr:g}, seed {job.seed}. Made by `gra-train mini build`.
 
 recipe: {job.digest()}
 """

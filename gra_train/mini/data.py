@@ -35,7 +35,7 @@ def seed_rows(n: int, seed: int) -> list[dict[str, str]]:
 
 
 def question_rows(split: str, n: int, seed: int, domain: str | None = None) -> list[dict[str, str]]:
-    """Problems to be answered: instruction, answer, gold response and domain (for evaluation, gold arms, distilling)."""
+    """Problems to answer: instruction, answer, gold response and domain (for evaluation, gold arms, distilling)."""
     return [
         {"instruction": p.instruction, "response": p.response, "answer": p.answer, "domain": p.domain}
         for p in problems(split, n, seed, domain)
@@ -61,5 +61,5 @@ def rationale_rows(n: int, seed: int, domain: str | None = None) -> list[dict[st
 def task_rows(
     n: int, seed: int, domain: str | None = None, *, skip: int = 0, split: str = "train"
 ) -> list[dict[str, str]]:
-    """COLLATE's task data: instruction and answer, no rationale. `skip` the problems that rationale_rows already took."""
+    """COLLATE's task data: instruction and answer, no rationale. `skip` the problems that rationale_rows took."""
     return [{"instruction": p.instruction, "answer": p.answer} for p in problems(split, skip + n, seed, domain)[skip:]]

@@ -43,7 +43,7 @@ def sample_problem(rng: random.Random, domain: str | None = None) -> Problem:
     Raises KeyError for a domain that the miniature does not have.
     """
     module = _MODULES[domain or rng.choice(DOMAINS)]
-    return module.problem(module.sample(rng))  # type: ignore[no-any-return]
+    return module.problem(module.sample(rng))
 
 
 def parse(instruction: str) -> Problem | None:
@@ -51,14 +51,14 @@ def parse(instruction: str) -> Problem | None:
     for module in _MODULES.values():
         spec = module.parse(instruction.strip())
         if spec is not None:
-            return module.problem(spec)  # type: ignore[no-any-return]
+            return module.problem(spec)
     return None
 
 
 def work(problem: Problem, held: Collection[str] = ()) -> tuple[Step, ...]:
-    """The steps of a solution under the misconceptions `held` (names of MISCONCEPTIONS; others' domains are ignored)."""
+    """The steps of a solution under the misconceptions `held` (of MISCONCEPTIONS; other domains' are ignored)."""
     module: Any = _MODULES[problem.domain]
-    return module.work(problem.spec, held)  # type: ignore[no-any-return]
+    return module.work(problem.spec, held)
 
 
 def final_answer(text: str) -> str | None:

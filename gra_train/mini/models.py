@@ -1,6 +1,6 @@
 """The miniature's models: who they are, their recipes, and where the shipped ones lie. Imports nothing heavy.
 
-Five small models with different strengths and misconceptions (the pool), one larger without misconceptions (the stand-in
+Five small models with different strengths and misconceptions (the pool), one larger without any (the stand-in
 for the 72B model), and the base that students start from.
 """
 
@@ -32,7 +32,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Schedule:
-    """steps: optimiser steps; tokens: of one step, padding included; lr (embeddings, norms) and matrix_lr (all else): peaks."""
+    """steps: of the optimiser; tokens: of one step; lr (embeddings, norms) and matrix_lr (the rest): peaks."""
 
     steps: int
     lr: float = 8e-3
@@ -82,7 +82,7 @@ NAMES: tuple[str, ...] = (LARGE, *POOL, BASE)  # the longest first: two workers 
 
 
 def recipe(name: str, *, seed: int = 0) -> Recipe:
-    """The recipe of a model; another seed gives another model of the same kind. Raises UserError for an unknown name."""
+    """The recipe of a model; another seed gives another model of the same kind. UserError: unknown name."""
     if name not in NAMES:
         raise UserError(f"no miniature model is called {name!r}; there are {', '.join(NAMES)}.{nearest(name, NAMES)}")
     own_seed = 1000 * seed + NAMES.index(name)

@@ -6,6 +6,7 @@ Old: Jon > Dan > Ann. The youngest: Ann. #### Ann
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections.abc import Collection
@@ -56,7 +57,7 @@ class Order:
 def sample(rng: random.Random) -> Order:
     """A random order; one in seven is of four people."""
     names = rng.sample(NAMES, 3 if rng.random() < 0.85 else 4)
-    pairs = list(zip(names, names[1:], strict=False))
+    pairs = list(itertools.pairwise(names))
     rng.shuffle(pairs)
     flips = [rng.random() < 0.5 for _ in pairs]
     told = tuple(

@@ -46,7 +46,7 @@ MISCONCEPTIONS = tuple(WRONG)
 
 @dataclass(frozen=True)
 class Program:
-    """letters: three or four; operations: two or three labels of OPERATIONS. The sampler repeats no letter and no neighbour."""
+    """letters: three or four; operations: two or three labels of OPERATIONS. Samples repeat no letter, no neighbour."""
 
     letters: Letters
     operations: tuple[str, ...]

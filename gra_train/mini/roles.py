@@ -43,7 +43,7 @@ class Profile:
 
 
 # Share of each role in the pool models' training examples (of examples, not of tokens).
-SHARES = {
+SHARES: dict[str, float] = {
     "solve": 0.48,
     "fact": 0.10,
     "write": 0.13,

@@ -2,7 +2,7 @@
 
 Whole words made the same small model learn several times faster than pieces did. Other text falls apart into single
 characters (any ASCII text survives a round trip), and what is not ASCII becomes <unk>: nothing crashes.
-Saved as a standard Hugging Face folder with a chat template that takes user and assistant turns and refuses a system turn,
+Saved as a standard Hugging Face folder; its chat template takes user and assistant turns and refuses a system turn,
 as several real models' templates do.
 """
 

@@ -1,7 +1,7 @@
 """Training a miniature model from nothing: a compact loop in plain torch, deterministic for one thread.
 
 What made such small models learn in two minutes of one core: linear weights of std 1/sqrt(fan_in) (output projections
-divided by sqrt(2 layers)), embeddings of std 0.3 and a final norm of 0.3 (the usual 0.02 nearly stalls); many short steps;
+divided by sqrt(2 layers)), embeddings of std 0.3 and a final norm of 0.3 (0.02 nearly stalls); many short steps;
 batches of equal length, so that right padding needs no mask; loss on the output alone.
 """
 
@@ -60,7 +60,7 @@ def new_model(shape: Shape, tokenizer: PreTrainedTokenizerFast, *, seed: int) ->
 def batches(
     examples: Iterator[Example], tokenizer: PreTrainedTokenizerFast, tokens: int, rng: random.Random
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """(input ids, labels), both [rows, length] with rows * length about `tokens`; labels are -100 outside the output."""
+    """(input ids, labels), both [rows, length], rows * length about `tokens`; labels are -100 outside the output."""
     user, assistant, eos = tokenizer.convert_tokens_to_ids(["<|user|>", "<|assistant|>", "</s>"])
     while True:
         chunk = [next(examples) for _ in range(CHUNK)]
@@ -92,7 +92,8 @@ def loss_of(model: LlamaForCausalLM, ids: torch.Tensor, labels: torch.Tensor) ->
 
 def _optimizers(model: LlamaForCausalLM, schedule: Schedule) -> list[torch.optim.Optimizer]:
     """Muon for the layers' matrices (half the loss of AdamW after as many steps), AdamW for embeddings and norms."""
-    matrices, others = [], []
+    matrices: list[torch.Tensor] = []
+    others: list[torch.Tensor] = []
     for name, weight in model.named_parameters():
         (matrices if weight.ndim == 2 and "embed_tokens" not in name else others).append(weight)
     return [
@@ -110,7 +111,7 @@ def train(
     seed: int,
     progress: Callable[[int, float], None] = lambda step, loss: None,
 ) -> LlamaForCausalLM:
-    """A new model, trained on endless examples. Leave the number of threads to the caller: with one, it is deterministic."""
+    """A new model, trained on endless examples. The caller sets the threads: with one, it is deterministic."""
     rng = random.Random(seed)
     model = new_model(shape, tokenizer, seed=seed)
     model.train()

@@ -1,4 +1,4 @@
-"""Building models: the machinery in seconds, and (slow) one model from nothing, which must behave like the shipped one."""
+"""Building models: the machinery in seconds, and (slow) one model from nothing, which behaves like the shipped one."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -87,8 +87,8 @@ def test_damaged_instructions_parse_only_to_what_they_say() -> None:
 
 @pytest.mark.parametrize(
     "pairs",
-    [[("a", "b"), ("b", "a")], [("a", "a")], [("a", "b"), ("c", "b")], [("a", "b"), ("a", "c")], [("a", "b"), ("c", "d")],
-     [("a", "b"), ("b", "c"), ("c", "b")], []],
+    [[("a", "b"), ("b", "a")], [("a", "a")], [("a", "b"), ("c", "b")], [("a", "b"), ("a", "c")],
+     [("a", "b"), ("c", "d")], [("a", "b"), ("b", "c"), ("c", "b")], []],
 )  # fmt: skip
 def test_comparisons_that_form_no_line(pairs: list[tuple[str, str]]) -> None:
     assert orders.chain(pairs) is None

@@ -1,4 +1,4 @@
-"""The shipped models: small, standard, made by the recipe that the package holds, and able to do what is asked of them."""
+"""The shipped models: small, standard, made by the package's recipe, and able to do what is asked of them."""
 
 import json
 from types import SimpleNamespace
