@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,19 @@ Report = Callable[[str], None]
 
 
 def build(
-    out: Path, *, only: Sequence[str] = (), workers: int = 2, seed: int = 0, progress: Report = print
+    out: Path,
+    *,
+    only: Sequence[str] = (),
+    workers: int = 2,
+    seed: int = 0,
+    steps: int | None = None,
+    progress: Report = print,
 ) -> list[Path]:
     """Train the models (those named in `only`, or all) into `out`/<name>/ and return the folders.
 
     workers: processes, one thread each (so a build repeats on one kind of machine). seed: another number makes
-    another pool of the same kind. progress: called with a line of text, now and then.
+    another pool of the same kind. steps: in place of the recipes' (to try the machinery). progress: called with a line
+    of text, now and then.
     Raises UserError for unknown names and RuntimeError when a worker dies.
     """
     names = [name for name in NAMES if not only or name in only]
@@ -38,6 +46,8 @@ def build(
     context = multiprocessing.get_context("spawn")
     reports: Any = context.Queue()
     waiting = [recipe(name, seed=seed) for name in names]
+    if steps is not None:
+        waiting = [replace(job, schedule=replace(job.schedule, steps=steps)) for job in waiting]
     cost = {r.name: r.schedule.steps * r.shape.layers * r.shape.hidden for r in waiting}
     done: dict[str, float] = dict.fromkeys(names, 0.0)
     running: dict[str, Any] = {}
