@@ -35,7 +35,7 @@ def response_scores(
 ) -> tuple[tuple[int, ...], str]:
     """(six scores in the order of CRITERIA, a short text). score = 10 + slope * ln(probability aggregate), 1 to 10.
 
-    Correctness is the least likely token, clarity and ethicality the (geometric) mean of the two and three least likely,
+    Correctness is the least likely token, clarity and ethicality the geometric mean of the two and three least likely,
     completeness the least likely token of the final answer, relevance that of the instruction, coherence the least
     likely sentence. With slope 2, 8 means a probability of e^-1.
     """

@@ -95,3 +95,27 @@ def test_a_wrong_answer_lowers_its_score_most():
     wrong = response_scores(probs(*[0.99] * 7, 0.001, tokens=tokens), probs(0.9), slope=0.667)[0]
     assert wrong[0] < 7 <= right[0]
     assert sum(wrong) < sum(right)
+
+
+def test_the_criteria_read_different_parts():
+    tokens = ("2", "+", "3", "=", "5", ".", "5", "-", "1", "=", "4", ".", "####", "4")
+    sure = [0.999] * 14
+    doubtful_step = [*sure[:4], 0.05, *sure[5:]]
+    right = probs(0.99)
+    correctness, clarity, completeness, relevance, coherence, ethicality = response_scores(
+        probs(*doubtful_step, tokens=tokens), right, slope=2.0
+    )[0]
+    assert correctness == coherence < clarity < ethicality
+    assert (completeness, relevance) == (10, 10)
+    assert response_scores(probs(*sure, tokens=tokens), probs(0.9, 0.05), slope=2.0)[0] == (10, 10, 10, 4, 10, 10)
+
+
+def test_one_dissenter_of_three_goes_to_the_adjudicator():
+    from gra_train.synthesis.decide import Decision, decide
+
+    tokens = ("5", ".", "####", "5")
+    means = []
+    for step in (0.99, 0.97, 0.01):
+        scores, _ = response_scores(probs(step, 0.99, 0.99, 0.99, tokens=tokens), probs(0.99), slope=2.0)
+        means.append(sum(scores) / 6)
+    assert decide(means) is Decision.ADJUDICATE
