@@ -26,7 +26,7 @@ test: $(READY) ## the fast tests, with the line coverage of gra_train (85% at le
 	python -m pytest -n 2 -m "$(FAST)" --cov=gra_train --cov-fail-under=85 $(ARGS)
 
 test-slow: $(READY) ## the tests that take long
-	python -m pytest -m "slow and not slurm and not gpu and not vllm and not browser" $(ARGS)
+	python -m pytest -n 2 -m "slow and not slurm and not gpu and not vllm and not browser" $(ARGS)
 
 test-slurm: $(READY) ## the tests on real SLURM daemons (Debian: slurm-wlm, munge)
 	python -m pytest -m slurm $(ARGS)
