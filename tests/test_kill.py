@@ -82,7 +82,7 @@ def recorded(runs_dir):
         alone = ledgers.Ledger.__new__(ledgers.Ledger)
         alone._index, alone._paths = {}, []
         alone._scan(segment)
-        counts.update(alone._index)
+        counts.update(list(alone._index))  # a mapping would count by its values
     return counts
 
 
