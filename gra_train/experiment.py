@@ -7,7 +7,7 @@ because an identity is made of configurations and of the identities of inputs.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -80,8 +80,6 @@ def plan(config: Config) -> list[Node]:
     if config.compare.baseline not in config.arms:
         known = ", ".join(config.arms)
         raise UserError(f"compare.baseline={config.compare.baseline!r} is not an arm of this experiment: {known}.")
-    if any(arm.collate for arm in config.arms.values()):
-        check_rationale_tasks(config.evaluation)
     builder = _Builder(config)
     rows: dict[str, Node] = {}
     for name, arm in config.arms.items():
@@ -98,8 +96,14 @@ def plan(config: Config) -> list[Node]:
     return list(_ordered(Node("compare", config.name, compare, rows)))
 
 
-def check_rationale_tasks(evaluation: Evaluation) -> None:
-    """COLLATE asks test questions with a rationale, so their text must be ours: refused before anything is trained."""
+def check_rationale_tasks(nodes: Sequence[Node], evaluation: Evaluation) -> None:
+    """COLLATE asks test questions with a rationale, so their text must be ours: refused before anything is trained.
+
+    Raises UserError if one of `nodes` would score another task so. (Planning such an experiment, and running it up to
+    its last training, is allowed.)
+    """
+    if not any(node.stage == "evaluate" and "rationales" in node.inputs for node in nodes):
+        return
     from gra_train.evaluation.questions import TASKS
 
     foreign = [task for task in evaluation.tasks if task not in TASKS]

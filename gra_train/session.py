@@ -14,7 +14,7 @@ import yaml
 
 from gra_train import settings
 from gra_train.errors import UserError
-from gra_train.experiment import Node, plan, synthesis_only
+from gra_train.experiment import Node, check_rationale_tasks, plan, synthesis_only
 from gra_train.launch import Executor, StageError, check_space
 from gra_train.runs import EXIT_STOPPED, Run, Stopped, lease, read_json, write_json
 from gra_train.schema import Config
@@ -35,6 +35,7 @@ def run_experiment(config: Config, *, until: str = "compare", overrides: Sequenc
     started = time.monotonic()
     runs_dir = Path(config.runs_dir)
     nodes = select(config, until)
+    check_rationale_tasks(nodes, config.evaluation)
     check_space(runs_dir)
     last = nodes[-1]
     folder = runs_dir / f"{config.name}-s{config.seed}-{last.run_id.rsplit('-', 1)[1]}"

@@ -5,7 +5,7 @@ import pytest
 from gra_train.compose import compose
 from gra_train.errors import UserError
 from gra_train.experiment import COLLATE_READS, plan
-from gra_train.session import select
+from gra_train.session import run_experiment, select
 from gra_train.stages import STAGES
 
 
@@ -87,3 +87,11 @@ def test_every_stage_of_the_registry_loads():
 def test_what_cannot_be_made_is_refused(overrides, words):
     with pytest.raises(UserError, match=words):
         plan(compose(["experiment=mini", *overrides]))
+
+
+def test_a_task_that_takes_no_rationale_is_planned_and_refused_before_anything_runs(tmp_path):
+    config = compose(["experiment=mini", "evaluation.tasks=[gsm8k]", f"runs_dir={tmp_path / 'runs'}"])
+    assert plan(config)
+    with pytest.raises(UserError, match="cannot be scored on gsm8k"):
+        run_experiment(config)
+    assert not (tmp_path / "runs").exists()
