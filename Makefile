@@ -13,8 +13,8 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo '  ARGS="..." is handed on: make run ARGS="seed=1", make test ARGS="tests/chat -x"'
 
-$(READY): pyproject.toml constraints.txt tools/venv.sh
-	@bash tools/venv.sh $(VENV)
+$(READY): pyproject.toml constraints.txt .ci/venv.sh
+	@bash .ci/venv.sh $(VENV)
 	@touch $@
 
 venv: $(READY) ## build .venv (the other targets do this when it is missing or stale)
@@ -43,7 +43,7 @@ types: $(READY) ## types
 	mypy
 
 ci: $(READY) ## everything that CI runs; in CI, a test that needs what CI installs may not be skipped
-	@bash tools/ci_system.sh
+	@bash .ci/system.sh
 	$(MAKE) lint types
 	$(MAKE) test
 	$(MAKE) test-slow

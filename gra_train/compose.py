@@ -114,7 +114,8 @@ def _option(name: str, override: Any, text: str, known: list[str]) -> Iterator[s
             continue
         file = Path(str(value))
         if name in ("seeds", "data") and file.exists():
-            yield f"{name}.path='{value}'"
+            yield from ["data=own"] * (name == "data")
+            yield f"{name}.path={_literal(str(value))}"
             return
         if name == "pool" and file.is_file():
             yield from (f"pool.{k}={v}" for k, v in _pool_file(file).items())

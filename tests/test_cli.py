@@ -114,6 +114,9 @@ def test_files_in_place_of_options(tmp_path):
     config = compose([f"pool={pool}", f"seeds={seeds}"])
     assert [model.path for model in config.pool.models] == ["mini:wren", "mini:lark"]
     assert config.seeds.path == str(seeds)
+    own = compose([f"data={seeds}", "student.path=mini:chick"])
+    assert own.data.path == str(seeds)
+    assert own.arms["own"].data == own.compare.baseline == "own"
     pool.write_text("just words")
     with pytest.raises(UserError, match="expected settings of a pool"):
         compose([f"pool={pool}"])

@@ -115,7 +115,7 @@ def test_commands_in_the_documents_exist():
                 assert target in targets, f"{relative(document)}: make {target}"
             for command in re.findall(r"^\s*(?:\.venv/bin/)?gra-train ([a-z][a-z-]*)\b", code, re.MULTILINE):
                 assert command in commands, f"{relative(document)}: gra-train {command}"
-            for script in re.findall(r"\b((?:slurm|tools|benchmarks)/[\w/.-]+\.(?:sbatch|sh|py))", code):
+            for script in re.findall(r"\b((?:slurm|benchmarks)/[\w/.-]+\.(?:sbatch|sh|py))", code):
                 assert (ROOT / script).is_file(), f"{relative(document)}: {script}"
 
 
@@ -126,7 +126,7 @@ def code_in(text: str) -> list[str]:
 
 
 def test_shell_scripts_parse():
-    scripts = [*(ROOT / "slurm").iterdir(), *(ROOT / "tools").glob("*.sh"), ROOT / ".ci/run"]
+    scripts = [*(ROOT / "slurm").iterdir(), *(ROOT / ".ci").iterdir()]
     for script in scripts:
         done = subprocess.run(
             [shutil.which("bash") or "bash", "-n", str(script)], capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""tools/venv.sh: what it says where Python or its venv module is missing. (That it builds is shown by every `make`.)"""
+""".ci/venv.sh: what it says where Python or its venv module is missing. (That it builds is shown by every `make`.)"""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "tools" / "venv.sh"
+SCRIPT = Path(__file__).parents[1] / ".ci" / "venv.sh"
 
 
 @pytest.fixture
