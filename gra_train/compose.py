@@ -157,12 +157,7 @@ def _check_setting(name: str, options: dict[str, list[str]], *, added: bool) -> 
             hints = typing.get_type_hints(kind)
             if part not in hints:
                 known = list(hints) + (sorted(options) if not walked else [])
-                raise UserError(
-                    unknown(name, part, known).replace(
-                        f"Did you mean '{nearest_word(part, known)}'",
-                        f"Did you mean '{walked}{nearest_word(part, known)}'",
-                    )
-                )
+                raise UserError(unknown(walked + part, part, known))
             kind = hints[part]
             kind = (
                 next((a for a in typing.get_args(kind) if dataclasses.is_dataclass(a)), kind)
@@ -174,12 +169,6 @@ def _check_setting(name: str, options: dict[str, list[str]], *, added: bool) -> 
         else:
             return  # inside a list or free-form value: checked when it is built
         walked += part + "."
-
-
-def nearest_word(word: str, known: list[str]) -> str:
-    import difflib
-
-    return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=0.5)), "")
 
 
 def _is_dict(kind: Any) -> bool:

@@ -85,9 +85,6 @@ class Run:
                 )
         return True
 
-    def stop_requested(self) -> bool:
-        return stop_requested(self.folder / "work-0")
-
 
 def stop_requested(out: Path) -> bool:
     """Has this stage been asked to save and stop? (STOP in the run folder, or the file named by GRA_STOP_FILE.)"""

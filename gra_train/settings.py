@@ -100,7 +100,7 @@ def build(cls: type[T], data: Mapping[str, Any], path: str = "", *, partial: boo
 def unknown(path: str, key: str, known: list[str]) -> str:
     """The sentence for a setting that does not exist."""
     listed = ", ".join(sorted(set(known))[:12]) + (", ..." if len(set(known)) > 12 else "")
-    return f"No setting {path!r}.{nearest(key, known)} Known here: {listed}."
+    return f"No setting {path!r}.{nearest(key, known, path.removesuffix(key))} Known here: {listed}."
 
 
 def plain(value: Any) -> Any:

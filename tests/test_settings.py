@@ -11,14 +11,14 @@ from gra_train.settings import build, change, identity, only, plain
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ({"sft": {"lrr": 1}}, ["sft.lrr", "'lr'"]),
+        ({"sft": {"lrr": 1}}, ["sft.lrr", "'sft.lr'"]),
         ({"sft": {"lr": "fast"}}, ["sft.lr='fast'", "float", "peak learning rate"]),
         ({"sft": {"lr": True}}, ["sft.lr=True"]),
         ({"seed": 1.5}, ["seed=1.5", "int"]),
         ({"synthesis": {"T_mean": 11}}, ["synthesis.T_mean=11", "<= 10"]),
         ({"synthesis": {"roles": "randm"}}, ["one of random, fixed, single", "'random'"]),
         ({"pool": {"models": {"name": "a"}}}, ["pool.models"]),
-        ({"pool": {"models": [{"nme": "a"}]}}, ["pool.models.0.nme", "'name'"]),
+        ({"pool": {"models": [{"nme": "a"}]}}, ["pool.models.0.nme", "'pool.models.0.name'"]),
         ({"arms": {"gra": {}}}, ["arms.gra.data is required"]),
         ({"sft": 3}, ["sft.=3"]),
     ],
