@@ -81,8 +81,8 @@ def recorded(runs_dir):
     counts = Counter()
     for segment in sorted((Path(runs_dir) / "ledger").glob("*.seg")):
         alone = ledgers.Ledger.__new__(ledgers.Ledger)
-        alone._index, alone._paths = {}, []
-        alone._scan(segment)
+        alone._index, alone._paths, alone._read = {}, [], []
+        alone._add(segment)
         counts.update(list(alone._index))  # a mapping would count by its values
     return counts
 

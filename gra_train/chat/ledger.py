@@ -1,9 +1,9 @@
 """The ledger of completions: every answer that was ever paid for, on disk, shared by all runs.
 
-A folder of append-only segments. Each process appends to a segment of its own and reads all, so no two writers meet
-and no lock is needed. A frame is (length, CRC-32, key, JSON value); the index is rebuilt by scanning when the ledger is
-opened. An answer is handed to the operating system before it is used, and synced at most a second later: a killed
-process loses nothing, a lost machine at most the last second.
+A folder of append-only segments. Each process appends to a segment of its own and reads all (a miss looks for what
+the others have written since), so no two writers meet and no lock is needed. A frame is (length, CRC-32, key, JSON
+value); the index is rebuilt by scanning when the ledger is opened. An answer is handed to the operating system before
+it is used, and synced at most a second later: a killed process loses nothing, a lost machine at most the last second.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ _HEADER = struct.Struct("<II")
 _KEY = 16
 _MAGIC = b"gra-train ledger 1\n"
 _SYNC_S = 1.0
+_LOOK_S = 0.5  # how often, at most, a miss makes us look for what other processes have written since
 _OFFSET_BITS = 44  # a location is segment number and offset in one integer: a compact index for millions of rows
 
 
@@ -79,6 +80,8 @@ class Ledger:
             raise UserError(f"ledger folder {str(folder)!r} cannot be used: {error.strerror}") from None
         self._index: dict[bytes, int] = {}
         self._paths: list[Path] = []
+        self._read: list[int] = []  # how far each segment is indexed, in bytes
+        self._looked = time.monotonic()
         self._files: dict[int, int] = {}
         self._lock = threading.Lock()
         self._own: int | None = None  # the number of our segment, once something was written
@@ -87,7 +90,7 @@ class Ledger:
         self._unsynced = False
         self._closing = threading.Event()
         for path in segments:
-            self._scan(path)
+            self._add(path)
 
     def __len__(self) -> int:
         return len(self._index)
@@ -96,6 +99,8 @@ class Ledger:
         return key in self._index
 
     def get(self, key: bytes) -> Any | None:
+        if key not in self._index and time.monotonic() - self._looked >= _LOOK_S:
+            self._look()
         location = self._index.get(key)
         if location is None:
             return None
@@ -154,6 +159,7 @@ class Ledger:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
         self._own = len(self._paths)
         self._paths.append(path)
+        self._read.append(0)
         self._files[self._own] = file
         self._end = 0
         _write(file, _MAGIC)
@@ -171,24 +177,49 @@ class Ledger:
         if self._end == 0:  # not even its first line: no segment
             self._own = None
 
-    def _scan(self, path: Path) -> None:
-        """Index a segment up to its end or to the first frame that is not whole (a killed or still writing owner)."""
-        data = path.read_bytes()
-        number, offset = len(self._paths), len(_MAGIC)
+    def _look(self) -> None:
+        """Index what other processes have written since we last looked."""
+        with self._lock:
+            self._looked = time.monotonic()
+            known = {path.name for path in self._paths}
+            for number in range(len(self._paths)):
+                if number != self._own:
+                    self._scan(number)
+            for path in sorted(self._folder.glob("*.seg")):
+                if path.name not in known:
+                    self._add(path)
+
+    def _add(self, path: Path) -> None:
         self._paths.append(path)
-        if data[:offset] != _MAGIC:
-            if data:
-                log.warning("ledger: %s is no segment of this version; left alone", path.name)
+        self._read.append(0)
+        self._scan(len(self._paths) - 1)
+        if rest := path.stat().st_size - self._read[-1]:
+            log.info("ledger: %d bytes at the end of %s are not whole; ignored", rest, path.name)
+
+    def _scan(self, number: int) -> None:
+        """Index a segment up to its end or to the first frame that is not whole (a killed or still writing owner)."""
+        path, offset = self._paths[number], self._read[number]
+        if path.stat().st_size <= offset:
             return
-        while offset + _HEADER.size + _KEY <= len(data):
-            length, crc = _HEADER.unpack_from(data, offset)
-            start = offset + _HEADER.size
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read()
+        place = 0
+        if offset == 0:
+            if not data.startswith(_MAGIC):
+                if len(data) >= len(_MAGIC):
+                    log.warning("ledger: %s is no segment of this version; left alone", path.name)
+                    self._read[number] = len(data)
+                return
+            place = len(_MAGIC)
+        while place + _HEADER.size + _KEY <= len(data):
+            length, crc = _HEADER.unpack_from(data, place)
+            start = place + _HEADER.size
             if length < _KEY or start + length > len(data) or zlib.crc32(data[start : start + length]) != crc:
                 break
-            self._index.setdefault(data[start : start + _KEY], number << _OFFSET_BITS | offset)
-            offset = start + length
-        if offset < len(data):
-            log.info("ledger: %d bytes at the end of %s are not whole; ignored", len(data) - offset, path.name)
+            self._index.setdefault(data[start : start + _KEY], number << _OFFSET_BITS | (offset + place))
+            place = start + length
+        self._read[number] = offset + place
 
     def _keep_synced(self) -> None:
         while not self._closing.wait(_SYNC_S):

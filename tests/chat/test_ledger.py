@@ -112,6 +112,19 @@ def test_a_tail_cut_anywhere_loses_only_itself(tmp_path):
         assert ledger.get(key_of(3)) == "new"
 
 
+def test_what_another_process_writes_is_found_without_opening_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_LOOK_S", 0.0)
+    with Ledger(tmp_path) as ours, Ledger(tmp_path) as theirs:
+        first, second = key_of("first"), key_of("second")
+        assert ours.get(first) is None
+        theirs.put(first, [1])
+        assert ours.get(first) == [1]
+        theirs.put(second, [2])
+        ours.put(key_of("own"), [0])
+        assert ours.get(second) == [2]
+        assert ours.get(key_of("nobody's")) is None
+
+
 def test_foreign_files_are_left_alone(tmp_path, caplog):
     (tmp_path / "x.seg").write_bytes(b"not ours at all, really not")
     with Ledger(tmp_path) as ledger:
