@@ -96,8 +96,9 @@ def check_overrides(overrides: Sequence[str]) -> list[str]:
         elif name in options:
             ready.extend(_option(name, one, text, options[name]))
         else:
-            _check_setting(name, options, added=one.is_add())
-            ready.append(text)
+            free = _check_setting(name, options)
+            plain_value = not (one.is_add() or one.is_force_add() or one.is_delete())
+            ready.append(f"++{text}" if free and plain_value else text)  # Hydra wants new keys announced; people do not
     return ready
 
 
@@ -148,10 +149,10 @@ def _literal(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _check_setting(name: str, options: dict[str, list[str]], *, added: bool) -> None:
-    """Walk the schema along a dotted name."""
+def _check_setting(name: str, options: dict[str, list[str]]) -> bool:
+    """Walk the schema along a dotted name. True: on the way are keys of one's own choosing (arms, fields, ...)."""
     kind: Any = Config
-    walked = ""
+    walked, free = "", False
     for part in name.split("."):
         if dataclasses.is_dataclass(kind):
             hints = typing.get_type_hints(kind)
@@ -159,16 +160,15 @@ def _check_setting(name: str, options: dict[str, list[str]], *, added: bool) -> 
                 known = list(hints) + (sorted(options) if not walked else [])
                 raise UserError(unknown(walked + part, part, known))
             kind = hints[part]
-            kind = (
-                next((a for a in typing.get_args(kind) if dataclasses.is_dataclass(a)), kind)
-                if not _is_dict(kind)
-                else kind
-            )
+            if not _is_dict(kind):
+                kind = next((a for a in typing.get_args(kind) if dataclasses.is_dataclass(a)), kind)
         elif _is_dict(kind):
             kind = (*typing.get_args(kind), Any)[1]
         else:
-            return  # inside a list or free-form value: checked when it is built
+            return free  # inside a list or free-form value: checked when it is built
+        free = free or _is_dict(kind)
         walked += part + "."
+    return free
 
 
 def _is_dict(kind: Any) -> bool:

@@ -75,6 +75,15 @@ def test_the_command_line_wins_over_the_experiment_and_debug():
     assert config.pool.name == "mini"
 
 
+def test_keys_of_ones_own_need_no_plus():
+    config = compose(["experiment=mini", "arms.more.data=gold", "arms.gra.rows=5", "data.fields={instruction: q}"])
+    assert config.arms["more"].data == "gold"
+    assert config.arms["gra"].rows == 5
+    assert config.arms["gra"].collate
+    assert config.data.fields == {"instruction": "q"}
+    assert "gold" not in compose(["experiment=mini", "~arms.gold"]).arms
+
+
 def test_every_value_has_an_origin():
     found = origins(["experiment=mini", "sft.lr=1e-3"])
     assert found["sft.lr"] == "command line"
