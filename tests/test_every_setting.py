@@ -56,8 +56,12 @@ def test_every_experiment_runs_and_every_setting_is_read(tmp_path, transformers_
         assert code == 0, f"{words}: {errors}"
 
     own = tmp_path / "own.jsonl"
-    own.write_text('{"q": "Take d f k. Reverse it. What is left?", "a": "Reverse: k f d. #### k f d"}\n' * 4)
+    own.write_text(
+        '{"q": "Take d f k. Reverse it. What is left?", "a": "Reverse: k f d. #### k f d"}\n' * 4
+        + '{"q": "no answer"}\n'
+    )
     fields = ["data=own", f"data.path={own}", "data.format=fields", "data.fields={instruction: q, response: a}"]
+    fields.append("data.on_bad_row=skip")
     code, errors = walk(runs, "sft", *MINI, *fields, "compare.baseline=own", "resources=cpu2")
     assert code == 0, errors
 
