@@ -27,8 +27,11 @@ def main(arguments: Sequence[str]) -> int:
     if words.action == "build":
         from gra_train.mini.build import build
 
-        for folder in build(words.out, only=words.only, workers=words.workers, seed=words.seed):
+        folders = build(words.out, only=words.only, workers=words.workers, seed=words.seed)
+        for folder in folders:
             print(folder)
+        if not words.only:
+            print(f"a pool of them: gra-train run experiment=mini pool={_write_pool(words.out)}")
     elif words.action == "list":
         _list()
     else:
@@ -39,6 +42,16 @@ def main(arguments: Sequence[str]) -> int:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
         raise UserError(f"{self.prog}: {message}. {' '.join(self.format_usage().split())}")
+
+
+def _write_pool(folder: Path) -> Path:
+    """pool.yaml beside the models: the pool of conf/pool/mini.yaml, made of these folders."""
+    from gra_train.compose import conf_dir
+
+    text = (conf_dir() / "pool/mini.yaml").read_text().replace("mini:", f"{folder}/")
+    path = folder / "pool.yaml"
+    path.write_text(text.replace("name: mini\n", f"name: mini-{folder.name}\n"))
+    return path
 
 
 def _list() -> None:

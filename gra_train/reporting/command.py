@@ -1,4 +1,4 @@
-"""`gra-train table NAME plan|run|render [scale=mini|published] [runs_dir=runs] [out=FILE] [more overrides]`."""
+"""`gra-train table NAME plan|run|render [scale=mini|...] [runs_dir=runs] [out=FILE] [more overrides]`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Several finished comparisons of one experiment, which differ in their seed, as one table.
 
-The intervals are over seeds, *given* what the seeds share: the pool's models, the base student and the test questions.
+The intervals are over seeds, *given* what the seeds share: the base student, the test questions, and usually the pool.
 Differences are also shown with the questions resampled (see statistics.paired_difference); a claim needs both.
 """
 
@@ -17,13 +17,20 @@ from gra_train.reporting.reports import STEPS
 from gra_train.reporting.stages import read_table
 from gra_train.reporting.table import AVERAGE, REVIEWERS, columns, estimate
 
+SHARED = "the pool's models, the base student and the test questions"
+
 
 def aggregate(
-    folders: Sequence[Path], *, keep: Callable[[str], bool] = lambda label: True, baseline: str = ""
+    folders: Sequence[Path],
+    *,
+    keep: Callable[[str], bool] = lambda label: True,
+    baseline: str = "",
+    shared: str = SHARED,
 ) -> dict[str, Any]:
     """One table of several comparisons (folders with table.json and answers.parquet), ordered by seed.
 
     keep: which rows, by label. baseline: which row the others are set against (default: the comparisons' own).
+    shared: what the seeds have in common, in words, for the note below the table.
 
     {name, seeds, baseline, confidence, tasks, rows: [{label, data_correct, scores: {task: estimate}, per_seed,
     difference, pooled}], steps: [{step, rows, correct}], claims: [{text, ours, theirs, difference, pooled, verdict,
@@ -48,7 +55,7 @@ def aggregate(
     result = {key: first[key] for key in ("name", "baseline", "confidence", "tasks", "reviewers")}
     result |= {"seeds": seeds, "rows": rows, "steps": _steps(tables) if "gra" in labels else []}
     result["claims"] = [_claim(claim, tables, sheets) for claim in claims_of(labels)]
-    result["notes"] = _notes(result)
+    result["notes"] = _notes(result, shared)
     return result
 
 
@@ -137,11 +144,11 @@ def _steps(tables: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _notes(result: Mapping[str, Any]) -> list[str]:
+def _notes(result: Mapping[str, Any], shared: str) -> list[str]:
     percent = f"{result['confidence']:.0%}"
     said = [
         f"Means over seeds {', '.join(map(str, result['seeds']))} with {percent} intervals over seeds (Student's t), "
-        "given what the seeds share: the pool's models, the base student and the test questions.",
+        f"given what the seeds share: {shared}.",
         f"Differences: paired by seed and question; the second interval resamples the questions too ({percent}, "
         "bootstrap on two levels). A claim holds, or does not, only where both intervals say so.",
     ]

@@ -19,10 +19,19 @@ from gra_train.experiment import plan as graph
 from gra_train.reporting import published
 from gra_train.reporting.markup import MISSING, grid, sweep_to_markdown
 from gra_train.reporting.stages import read_table
-from gra_train.reporting.sweep import aggregate
+from gra_train.reporting.sweep import SHARED, aggregate
 from gra_train.reporting.table import AVERAGE
 
-SCALES = ("mini", "published")
+MINIATURE = {
+    "mini": ("In miniature", SHARED),
+    "first": ("In miniature: the first seeds, one of which had been looked at while settings were chosen", SHARED),
+    "pools": (
+        "In miniature: three pools built again from nothing, each with a seed of its own",
+        "the base student and the test questions",
+    ),
+}
+"""Scales that are shown as a table over seeds: the heading, and what the seeds share."""
+SCALES = (*MINIATURE, "published")
 COLLATE = " + COLLATE "
 KEEP: dict[str, tuple[Callable[[str], bool], str]] = {
     "gra_table1": (lambda label: COLLATE not in label, "solo"),
@@ -135,8 +144,11 @@ def render(folder: Path, runs_dir: Path, *, out: Path | None = None, more: Seque
     parts = [
         f"# {folder.name}\n",
         "Rendered by `gra-train table`; how to read it is in README.md.\n",
-        "## In miniature\n",
-        _miniature(folder.name, [one for one in planned if one.scale == "mini"], runs_dir),
+        *(
+            f"## {heading}\n\n{_miniature(folder.name, there, runs_dir, shared)}"
+            for scale, (heading, shared) in MINIATURE.items()
+            if (there := [one for one in planned if one.scale == scale])
+        ),
         "## As published, and ours at that size\n",
         _published(folder, planned, runs_dir),
     ]
@@ -148,14 +160,18 @@ def render(folder: Path, runs_dir: Path, *, out: Path | None = None, more: Seque
     return path
 
 
-def _miniature(name: str, planned: Sequence[Planned], runs_dir: Path) -> str:
+def _miniature(name: str, planned: Sequence[Planned], runs_dir: Path, shared: str) -> str:
     finished = [(one, one.result(runs_dir)) for one in planned]
     missing = [one.name for one, result in finished if result is None]
-    parts = [f"Missing: {', '.join(missing)}. `gra-train table {name} run` makes them.\n"] if missing else []
+    parts = (
+        [f"Missing: {', '.join(missing)}. `gra-train table {name} run scale={planned[0].scale}` makes them.\n"]
+        if missing
+        else []
+    )
     folders = [result for _, result in finished if result]
     if folders:
         keep, baseline = KEEP.get(name, (lambda label: True, ""))
-        parts.append(sweep_to_markdown(aggregate(folders, keep=keep, baseline=baseline)))
+        parts.append(sweep_to_markdown(aggregate(folders, keep=keep, baseline=baseline, shared=shared)))
         parts.append(f"Made from: {', '.join(result.parent.name for result in folders)}.\n")
     return "\n".join(parts)
 

@@ -43,3 +43,22 @@ def test_a_rebuilt_model_behaves_like_the_shipped_one(tmp_path: Path, play: Simp
     (folder,) = build(tmp_path, only=["robin"], workers=1)
     again, shipped = play.load(folder), play.load(model_path("robin"))
     assert abs(play.accuracy(*again, number=150) - play.accuracy(*shipped, number=150)) < 0.12
+
+
+def test_built_models_make_a_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `mini build` leaves beside the models can be given as pool=."""
+    from gra_train.compose import compose
+    from gra_train.mini import command
+    from gra_train.mini.models import MODELS_DIR, NAMES
+
+    folder = tmp_path / "7"
+    folder.mkdir()
+    for name in NAMES:
+        (folder / name).symlink_to(MODELS_DIR / name)
+    monkeypatch.setattr("gra_train.mini.build.build", lambda out, **_: [out / name for name in NAMES])
+    assert command.main(["build", "--out", str(folder)]) == 0
+    pool = compose(["experiment=mini", f"pool={folder / 'pool.yaml'}"]).pool
+    assert pool.name == "mini-7"
+    assert [m.path for m in pool.models] == [str(folder / m.name) for m in pool.models]
+    assert pool.large
+    assert pool.large.path == str(folder / "heron72")

@@ -21,7 +21,9 @@ NAMES = ("gra_table1", "collate_table1")
 def test_every_run_composes_and_plans(name: str) -> None:
     folder = tables.table_folder(name)
     planned = tables.runs(folder)
-    assert {run.scale for run in planned} == {"mini", "published"}
+    assert {run.scale for run in planned} == set(tables.SCALES)
+    assert all("pools/" in run.problem for run in planned if run.scale == "pools"), "they must be built first"
+    planned = [run for run in planned if run.scale != "pools"]
     assert [run.problem for run in planned] == [""] * len(planned)
     assert len({run.nodes[-1].run_id for run in planned}) == len(planned), "two runs are the same"
     for row in published.read(folder / "published.csv"):
@@ -52,9 +54,10 @@ def test_the_known_faults_are_found() -> None:
 
 @pytest.fixture
 def runs_dir(experiment: Callable[..., Any], tmp_path: Path) -> Path:
-    """Finished comparisons, where the plan looks for them: the miniature's seeds 0 and 1, and one published run."""
+    """Finished comparisons, where the plan looks for them: the miniature's seeds 5 and 6, and one published run."""
     planned = tables.runs(tables.table_folder("gra_table1"))
-    for index, run in enumerate([*planned[:2], planned[5]]):
+    first_published = next(run for run in planned if run.scale == "published")
+    for index, run in enumerate([*planned[:2], first_published]):
         node = run.nodes[-1]
         folder = tmp_path / "runs" / node.run_id
         out = folder / "result"
@@ -72,7 +75,7 @@ def test_render_shows_what_is_there_and_what_is_missing(runs_dir: Path, tmp_path
     folder = tables.table_folder("gra_table1")
     path = tables.render(folder, runs_dir, out=tmp_path / "rendered.md")
     text = path.read_text()
-    assert "Missing: mini seed=2, mini seed=3, mini seed=4." in text
+    assert "Missing: mini seed=7, mini seed=8, mini seed=9." in text
     assert "| gra ! |" in text
     assert "COLLATE" not in text.split("## As published")[0], "that is the other table"
     assert "Means over seeds 0, 1 with 95% intervals" in text
@@ -85,7 +88,7 @@ def test_render_shows_what_is_there_and_what_is_missing(runs_dir: Path, tmp_path
 def test_render_without_any_run(tmp_path: Path) -> None:
     for name in NAMES:
         text = tables.render(tables.table_folder(name), tmp_path / "none", out=tmp_path / f"{name}.md").read_text()
-        assert "Missing: mini seed=0, mini seed=1" in text
+        assert "Missing: mini seed=5, mini seed=6" in text
         assert "(0 of " in text
 
 
@@ -94,10 +97,10 @@ def test_run_makes_what_is_missing(runs_dir: Path) -> None:
 
     def execute(experiment: str, overrides: Sequence[str]) -> int:
         asked.append([experiment, *overrides])
-        return 3 if "seed=3" in overrides else 0
+        return 3 if "seed=8" in overrides else 0
 
     assert tables.run(tables.table_folder("gra_table1"), runs_dir, execute) == 3
-    assert asked == [["mini", "seed=2"], ["mini", "seed=3"]]
+    assert asked == [["mini", "seed=7"], ["mini", "seed=8"]]
 
 
 def test_command(runs_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
