@@ -71,6 +71,17 @@ def only(section: T, *names: str) -> T:
     return type(section)(**{k: v if k in names else WITHHELD for k, v in vars(section).items()})
 
 
+def overlaid(section: T, values: Mapping[str, Any], path: str) -> T:
+    """A copy with other values, nested ones merged, checked as any configuration (`path` is where they are given)."""
+    return build(type(section), _merged(plain(section), values), path) if values else section
+
+
+def _merged(below: Any, above: Any) -> Any:
+    if not (isinstance(below, Mapping) and isinstance(above, Mapping)):
+        return above
+    return {**below, **{k: _merged(below.get(k), v) for k, v in above.items()}}
+
+
 def build(cls: type[T], data: Mapping[str, Any], path: str = "", *, partial: bool = False) -> T:
     """An instance of dataclass `cls` from plain nested data. Raises UserError (see above).
 

@@ -95,3 +95,15 @@ def test_a_task_that_takes_no_rationale_is_planned_and_refused_before_anything_r
     with pytest.raises(UserError, match="cannot be scored on gsm8k"):
         run_experiment(config)
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_arm_may_have_its_own_synthesis_settings_and_equal_stages_are_shared():
+    arms = "arms={gra: {data: gra}, strict: {data: gra, synthesis: {T_mean: 9, review: {score_slope: 1.0}}},"
+    arms += " same: {data: gra, synthesis: {T_mean: 8}}}"
+    nodes = plan(compose(["experiment=mini", "compare.baseline=gra", arms]))
+    made = [n for n in nodes if n.stage == "synthesize"]
+    assert [(n.config.synthesis.T_mean, n.config.synthesis.review.score_slope) for n in made] == [(8, 2.0), (9, 1.0)]
+    assert [n.stage for n in nodes].count("seeds") == 1
+    assert nodes[-1].inputs["synthesis"] is nodes[-1].inputs["synthesis.same"] is made[0]
+    with pytest.raises(UserError, match=r"No setting 'arms.gra.synthesis.T_men'. Did you mean 'arms.gra.synthesis.T_m"):
+        plan(compose(["experiment=mini", "arms.gra.synthesis={T_men: 9}"]))
