@@ -59,11 +59,14 @@ class View:
             print(text, file=sys.stderr, flush=True)
 
     def _table(self) -> Any:
+        from rich.progress_bar import ProgressBar
         from rich.table import Table
 
         table = Table.grid(padding=(0, 2))
         for run_id, folder in list(self.running.items()):
-            table.add_row(f"[{self.done + 1}/{self.total}]", run_id, line(folder, self.started.get(run_id)))
+            state = read_json(folder / "progress.json") or {"done": 0, "total": None}
+            bar = ProgressBar(total=state["total"], completed=state["done"], width=16, pulse=not state["total"])
+            table.add_row(f"[{self.done + 1}/{self.total}]", run_id, bar, line(folder, self.started.get(run_id)))
         return table
 
     def _print(self) -> None:
