@@ -52,7 +52,8 @@ class Worker:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         try:
-            print(json.dumps({"folder": str(folder), "out": str(out)}), file=self.process.stdin, flush=True)
+            job = {"folder": str(folder), "out": str(out), "launcher": os.getpid()}
+            print(json.dumps(job), file=self.process.stdin, flush=True)
             reply = self.process.stdout.readline()
         except BrokenPipeError:
             reply = ""

@@ -82,6 +82,8 @@ def serve() -> None:
     os.dup2(2, 1)
     for line in sys.stdin:
         job = json.loads(line)
+        if os.getppid() != job["launcher"]:  # it was killed before the kernel knew what to tell us, its job in the pipe
+            return
         print(json.dumps(answer(Path(job["folder"]), Path(job["out"]))), file=replies, flush=True)
 
 
