@@ -66,8 +66,9 @@ class Review(Section):
 
     mode: str = setting(
         "committee",
-        "committee = reviewers + adjudicator; none = keep every parseable candidate",
-        choices=("committee", "none"),
+        "committee: reviewers, and an adjudicator where they disagree; majority: their majority in its place; "
+        "single: one reviewer; none: keep every readable candidate",
+        choices=("committee", "majority", "single", "none"),
     )
     scoring: str = setting(
         "text",
@@ -110,13 +111,21 @@ class Synthesis(Section):
     num_reviewers: int = setting(3, "reviewers of one sample", min=1)
     roles: str = setting(
         "random",
-        "random: disjoint roles per sample; fixed: the pool's order; single: one model plays all",
-        choices=("random", "fixed", "single"),
+        "random: disjoint roles per sample; fixed: the pool's order; single: one model plays all; adaptive: generators "
+        "drawn by acceptance, reviewers weighted by reliability, both from the waves before",
+        choices=("random", "fixed", "single", "adaptive"),
+    )
+    explore: float = setting(
+        0.2, "adaptive roles: share of candidates whose generator is drawn uniformly", min=0, max=1
     )
     domains: str = setting(
         "seeds", "domain of a candidate: drawn as in the seeds, or uniformly", choices=("seeds", "uniform")
     )
-    prompts: str = setting("tags", "prompt family", choices=("tags", "mini"))
+    prompts: str = setting(
+        "tags",
+        "prompt family: answers between tags, or as JSON by a schema; mini: the miniature's",
+        choices=("tags", "json", "mini"),
+    )
     min_examples: int = setting(2, "reference samples shown to the generator, at least", min=1)
     max_examples: int = setting(4, "and at most", min=1)
     respond: str = setting(
@@ -230,7 +239,13 @@ class Arm(Section):
     data: str = setting(help="seed, unreviewed, gra, solo, distill, gold, or own (see the data group)")
     with_seeds: bool = setting(True, "train on the seeds too")
     rows: int | None = setting(None, "rows beside the seeds (default: synthesis.target)", min=1)
+    rounds: int | None = setting(
+        None, "of data=gra: the rows of the first N rounds only (all, where there are fewer)", unit="rounds", min=1
+    )
     collate: bool = setting(False, "put COLLATE on top of the fine-tuned student")
+    synthesis: dict[str, Any] = setting(
+        {}, "synthesis settings of this arm alone, e.g. {review: {mode: none}}; the seeds' annotation is shared"
+    )
 
 
 @dataclass(frozen=True)

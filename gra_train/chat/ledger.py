@@ -32,6 +32,7 @@ _KEY = 16
 _MAGIC = b"gra-train ledger 1\n"
 _SYNC_S = 1.0
 _LOOK_S = 0.5  # how often, at most, a miss makes us look for what other processes have written since
+_LATER = ("schema", "sample", "logprobs")
 _OFFSET_BITS = 44  # a location is segment number and offset in one integer: a compact index for millions of rows
 
 
@@ -39,6 +40,9 @@ def request_key(fingerprint: str, request: Request) -> bytes:
     """16 bytes for everything that determines the answer: the weights and all of the request but its purpose."""
     kind = "complete" if isinstance(request, Completion) else "likelihood"
     fields = {f.name: getattr(request, f.name) for f in dataclasses.fields(request) if f.compare}
+    for name in _LATER:  # not there yet when older ledgers were written: left out unless set
+        if not fields.get(name, True):
+            del fields[name]
     return key_of([kind, fingerprint, fields])
 
 
@@ -55,13 +59,14 @@ def key_of(value: Any) -> bytes:
 def encode(answer: Answer) -> list[Any]:
     """An answer as a small JSON array; `decode` is its inverse. -inf is written as null."""
     if isinstance(answer, Reply):
-        return [answer.text, answer.finish, answer.prompt_tokens, answer.completion_tokens]
+        scores = [encode(answer.logprobs)] if answer.logprobs else []
+        return [answer.text, answer.finish, answer.prompt_tokens, answer.completion_tokens, *scores]
     return [list(answer.logprobs), list(answer.tokens)]
 
 
 def decode(value: list[Any]) -> Answer:
-    if len(value) == 4:
-        return Reply(*value)
+    if len(value) >= 4:
+        return Reply(*value[:4], *map(decode, value[4:]))
     return TokenLogProbs(tuple(float("-inf") if v is None else v for v in value[0]), tuple(value[1]))
 
 

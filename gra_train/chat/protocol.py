@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from gra_train.records import Record
@@ -25,10 +25,14 @@ class Sampling(Record):
 class Completion:
     """A request for one answer. Everything here but `purpose` determines the answer and is part of the ledger's key.
 
+    `schema`, `logprobs` and `sample` enter the key only when they are set, so that ledgers written before they existed
+    still answer.
+
     messages: the conversation; the model renders it with its own chat template (a template that refuses a system
         role gets it merged into the first user turn).
     seed: of this request alone; rows of a batch never share a generator.
     regex: the answer must match it as a whole (constrained decoding), or None.
+    schema: JSON schema that the answer follows, as canonical JSON text, or None.
     attempt: 0 for the first try; a retry after a parse failure is another request.
     purpose: "role/prompt" label for accounting, e.g. "reviewer/response_review".
     """
@@ -37,6 +41,7 @@ class Completion:
     sampling: Sampling = Sampling()
     seed: int = 0
     regex: str | None = None
+    schema: str | None = None
     attempt: int = 0
     purpose: str = field(default="", compare=False)
 
@@ -58,12 +63,14 @@ Request = Completion | Likelihood
 
 @dataclass(frozen=True, slots=True)
 class Reply(Record):
-    """One answer. finish: "stop" (end token or stop string) or "length" (cut at max_tokens)."""
+    """One answer. finish: "stop" (end token or stop string), "length" (cut at max_tokens or at the model's window), or
+    "failed" (the server refused this request, or failed at it every time, while it answered others: no text)."""
 
     text: str
-    finish: Literal["stop", "length"] = "stop"
+    finish: Literal["stop", "length", "failed"] = "stop"
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    logprobs: TokenLogProbs | None = None
 
 
 @dataclass(frozen=True, slots=True)
