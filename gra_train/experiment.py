@@ -17,7 +17,7 @@ from gra_train.errors import UserError, nearest
 from gra_train.locate import MINI, fingerprint, model_folder
 from gra_train.runs import Run, content_hash
 from gra_train.schema import Arm, Config, DataFile, Evaluation, Model, Synthesis, Train
-from gra_train.settings import change, identity, only
+from gra_train.settings import change, identity, only, overlaid
 from gra_train.stages import (
     STAGES,
     CollateStage,
@@ -35,6 +35,9 @@ SOURCES = ("none", "seed", "unreviewed", "gra", "solo", "distill", "gold", "own"
 """What an arm can be trained on. none: nothing, the base as it is (for COLLATE alone); seed: D(0) alone; unreviewed:
 the pool without review; solo and distill: the large model as generator, or answering given instructions; gold: the
 miniature's own answers; own: the `data` group."""
+
+SYNTHESISED = ("unreviewed", "gra", "solo", "distill")
+"""Sources that arms.NAME.synthesis can change."""
 
 GENERATOR = ("prompts", "temperature", "response_temperature", "top_p", "max_tokens", "parse_retries", "block")
 LOOP = (*GENERATOR, "target", "rounds", "max_candidates", "wave", "roles", "domains", "min_examples", "max_examples",
@@ -77,6 +80,11 @@ def plan(config: Config) -> list[Node]:
         if arm.data not in SOURCES:
             known = ", ".join(SOURCES)
             raise UserError(f"arms.{name}.data={arm.data!r}: expected one of {known}.{nearest(arm.data, SOURCES)}")
+        if arm.synthesis and arm.data not in SYNTHESISED:
+            known = ", ".join(SYNTHESISED)
+            raise UserError(f"arms.{name}.synthesis: data={arm.data} is not synthesised; this is for data={known}.")
+        if arm.rounds and arm.data != "gra":
+            raise UserError(f"arms.{name}.rounds={arm.rounds}: only data=gra is made in rounds, not data={arm.data}.")
     if config.compare.baseline not in config.arms:
         known = ", ".join(config.arms)
         raise UserError(f"compare.baseline={config.compare.baseline!r} is not an arm of this experiment: {known}.")
@@ -154,20 +162,15 @@ class _Builder:
         stage = SynthesizeStage(self.config.seed, pool, only(synthesis, *LOOP), self.ledger)
         return self._once("synthesize", label, stage, {"seeds": self.seeds()})
 
-    def gra(self) -> Node:
-        return self.synthesis("gra", self.config.synthesis, self.config.pool.models)
+    def gra(self, synthesis: Synthesis | None = None) -> Node:
+        return self.synthesis("gra", synthesis or self.config.synthesis, self.config.pool.models)
 
-    def source(self, arm: Arm) -> tuple[DataFile, Node | None]:
+    def source(self, arm: Arm, synthesis: Synthesis) -> tuple[DataFile, Node | None]:
         """Where an arm's rows beside the seeds come from: a file, or the result of a node."""
         config = self.config
-        rows = arm.rows or config.synthesis.target
-        unreviewed = change(
-            config.synthesis,
-            target=rows,
-            rounds=1,
-            review=change(config.synthesis.review, mode="none"),
-            num_reviewers=1,
-        )
+        rows = arm.rows or synthesis.target
+        review = change(synthesis.review, mode="none")
+        unreviewed = change(synthesis, target=rows, rounds=1, review=review, num_reviewers=1)
         if arm.data == "own":
             if not config.data.path:
                 raise UserError("an arm with data=own needs data.path=FILE (or Hub name, or run folder)")
@@ -175,7 +178,7 @@ class _Builder:
         if arm.data == "gold":
             return DataFile(path=MINI + "gold"), None
         if arm.data == "gra":
-            return DataFile(), self.gra()
+            return DataFile(), self.gra(synthesis)
         if arm.data == "unreviewed":
             return DataFile(), self.synthesis("unreviewed", unreviewed, config.pool.models)
         if arm.data == "seed":
@@ -188,9 +191,9 @@ class _Builder:
             seed=config.seed,
             model=config.pool.large,
             batch_tokens=config.pool.batch_tokens,
-            instructions=config.synthesis.distill,
+            instructions=synthesis.distill,
             rows=rows,
-            synthesis=only(config.synthesis, *GENERATOR),
+            synthesis=only(synthesis, *GENERATOR),
             ledger=self.ledger,
         )
         return DataFile(), self._once("distill", "large", stage, {"seeds": self.seeds()})
@@ -201,15 +204,19 @@ class _Builder:
         if arm.data == "none":
             found = {f"{name}.scores": self.evaluate(name, {})}
             return found | (self.collate(name, None) if arm.collate else {})
-        file, node = self.source(arm)
-        rows = None if arm.data == "seed" else arm.rows or (None if arm.data == "own" else config.synthesis.target)
+        synthesis = overlaid(config.synthesis, arm.synthesis, f"arms.{name}.synthesis.")
+        file, node = self.source(arm, synthesis)
+        rows = arm.rows
+        if rows is None and arm.data not in ("seed", "own"):
+            rows = rows_until(synthesis, arm.rounds)
         inputs = {"seeds": self.seeds()} if arm.with_seeds or arm.data == "seed" else {}
         inputs |= {"source": node} if node else {}
-        data = self._once("dataset", name, DatasetStage(config.seed, file, rows, config.synthesis.checker), inputs)
+        stage = DatasetStage(config.seed, file, rows, config.synthesis.checker, arm.rounds)
+        data = self._once("dataset", name, stage, inputs)
         student = self._train("sft", name, config.sft, {"data": data})
         found = {f"{name}.data": data, f"{name}.scores": self.evaluate(name, {"model": student})}
         if arm.data == "gra" and node:
-            found["synthesis"] = node
+            found[f"synthesis.{name}" if arm.synthesis or arm.rounds else "synthesis"] = node
         return found | (self.collate(name, student) if arm.collate else {})
 
     def _train(self, stage: str, label: str, train: Train, inputs: dict[str, Node]) -> Node:
@@ -294,6 +301,11 @@ COLLATE_READS = {
     "answerer": ("prompts", "answerer", "task_data"),
 }
 """The settings each stage of COLLATE reads: a sweep over beta does not train M_IFT again."""
+
+
+def rows_until(synthesis: Synthesis, rounds: int | None) -> int:
+    """Rows that the first `rounds` rounds contribute to the target (None: all rounds)."""
+    return synthesis.target * min(rounds or synthesis.rounds, synthesis.rounds) // synthesis.rounds
 
 
 def _ordered(last: Node) -> Iterator[Node]:

@@ -64,6 +64,7 @@ class DatasetStage(Section):
     source: DataFile = setting()
     rows: int | None = setting()
     checker: str = setting()
+    rounds: int | None = setting(None, "of a synthesised source: the rows of its first N rounds")
 
 
 @dataclass(frozen=True)

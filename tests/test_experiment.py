@@ -101,9 +101,28 @@ def test_an_arm_may_have_its_own_synthesis_settings_and_equal_stages_are_shared(
     arms = "arms={gra: {data: gra}, strict: {data: gra, synthesis: {T_mean: 9, review: {score_slope: 1.0}}},"
     arms += " same: {data: gra, synthesis: {T_mean: 8}}}"
     nodes = plan(compose(["experiment=mini", "compare.baseline=gra", arms]))
-    made = [n for n in nodes if n.stage == "synthesize"]
+    made = [n for n in nodes if n.run_id.startswith("synthesize-gra-")]
     assert [(n.config.synthesis.T_mean, n.config.synthesis.review.score_slope) for n in made] == [(8, 2.0), (9, 1.0)]
     assert [n.stage for n in nodes].count("seeds") == 1
     assert nodes[-1].inputs["synthesis"] is nodes[-1].inputs["synthesis.same"] is made[0]
     with pytest.raises(UserError, match=r"No setting 'arms.gra.synthesis.T_men'. Did you mean 'arms.gra.synthesis.T_m"):
         plan(compose(["experiment=mini", "arms.gra.synthesis={T_men: 9}"]))
+
+
+def test_an_arm_may_take_the_data_of_the_first_rounds():
+    arms = "arms={gra: {data: gra}, one: {data: gra, rounds: 1}, all: {data: gra, rounds: 9}}"
+    nodes = plan(compose(["experiment=mini", "compare.baseline=gra", "synthesis.target=700", arms]))
+    assert [(n.stage, n.label) for n in nodes].count(("synthesize", "gra")) == 1
+    data = {n.label: n.config for n in nodes if n.stage == "dataset"}
+    assert {name: (data[name].rounds, data[name].rows) for name in ("gra", "one", "all")} == {
+        "gra": (None, 700), "one": (1, 233), "all": (9, 700),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arm", "words"),
+    [("gold: {data: gold, synthesis: {T_mean: 9}}", "is not synthesised"), ("solo: {data: solo, rounds: 2}", "rounds")],
+)
+def test_what_an_arm_cannot_change_is_refused(arm, words):
+    with pytest.raises(UserError, match=words):
+        plan(compose(["experiment=mini", f"arms={{{arm}}}", f"compare.baseline={arm.split(':')[0]}"]))

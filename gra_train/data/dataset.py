@@ -51,7 +51,8 @@ def dataset(config: DatasetStage, inputs: Mapping[str, Path], out: Path) -> None
 
 def _source(config: DatasetStage, inputs: Mapping[str, Path], *, spare: int) -> list[Sample]:
     if "source" in inputs:
-        return read_samples(inputs["source"])
+        part = inputs["source"] / f"data-round-{config.rounds}.jsonl"
+        return read_samples(part if config.rounds and part.is_file() else inputs["source"])
     if not config.source.path:
         return []
     return load(config.source, seed=config.seed, rows=config.rows and config.rows + spare)

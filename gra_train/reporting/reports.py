@@ -25,8 +25,10 @@ STEPS = {
 def gather(inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
     """Reports {title, columns, rows (text), note} for the inputs that are there."""
     found = []
-    if "synthesis" in inputs and (funnel := read_json(inputs["synthesis"] / "funnel.json")):
-        found += [_funnel(funnel), _models(funnel)]
+    for name, folder in inputs.items():
+        if name.split(".")[0] == "synthesis" and (funnel := read_json(folder / "funnel.json")):
+            title = ": " + name.partition(".")[2] if "." in name else ""
+            found += [{**report, "title": report["title"] + title} for report in (_funnel(funnel), _models(funnel))]
     arms: dict[str, dict[str, Any]] = {}
     for name, folder in inputs.items():
         if name.startswith("collate."):
