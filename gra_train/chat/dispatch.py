@@ -2,16 +2,21 @@
 
 A story is an async function that awaits `ask(...)` and nothing else (asyncio.gather over asks is fine).
 
-- `lockstep`: blocks of consecutive stories advance together. When all of a block wait, everything they asked for is
+- lockstep (`advance`): blocks of consecutive stories advance together. When all of a block wait, everything they asked for is
   answered in one step, so that what is batched together is a function of the stories alone: not of timing, and not of
   what the ledger already holds.
-- `free_flow`: a bounded window of stories, each going on as soon as its own answers are there.
+- `free_flow`: a bounded window of stories, each going on as soon as its own answers are there. Stories are drawn from
+  an iterator as room appears and results are handed over as they come, so neither is ever held in full.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import itertools
+import queue
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from gra_train.chat.protocol import Ask, Request
@@ -22,25 +27,14 @@ Call = tuple[str, Request]
 Step = Callable[[Sequence[Call]], Awaitable[list[Any]]]
 """Answers to calls, in order; a failed call's answer is the exception."""
 
+_IDLE_S = 1.0
 _QUIET_PASSES = 12
 """Passes of the event loop without news after which a block counts as waiting. A resumed story needs three per level of
 asyncio.gather to ask again; more passes than needed cost microseconds, too few would only cut batches smaller."""
 
 
-async def lockstep(
-    stories: Sequence[Story[T]], answer: Step, *, block: int, on_done: Callable[[int], None] | None = None
-) -> list[T]:
-    """Results in order; `on_done(n)` after each n stories. The first exception of a story cancels the rest."""
-    results: list[T] = []
-    for start in range(0, len(stories), block):
-        part = stories[start : start + block]
-        results += await _advance(part, answer)
-        if on_done:
-            on_done(len(part))
-    return results
-
-
-async def _advance(stories: Sequence[Story[T]], answer: Step) -> list[T]:
+async def advance(stories: Sequence[Story[T]], answer: Step) -> list[T]:
+    """Results of one block, in order. The first exception of a story cancels the others."""
     waiting: list[tuple[int, Sequence[Call], asyncio.Future[list[Any]]]] = []
 
     def asker(number: int) -> Ask:
@@ -78,32 +72,104 @@ async def _advance(stories: Sequence[Story[T]], answer: Step) -> list[T]:
         await _cancel(tasks)
 
 
-async def free_flow(
-    stories: Sequence[Story[T]],
+def free_flow(
+    stories: Iterable[Story[T]],
     answer: Callable[[Call], Awaitable[Any]],
+    loop: asyncio.AbstractEventLoop,
     *,
-    window: int,
+    window: Callable[[], int],
     on_done: Callable[[int], None] | None = None,
-) -> list[T]:
-    """Results in order; at most `window` stories at a time. The first exception of a story cancels the rest."""
-    results: dict[int, T] = {}
-    numbers = iter(range(len(stories)))
+) -> Iterator[tuple[int, T]]:
+    """(index, result) of each story as it finishes. Called from another thread than `loop`'s, where stories run.
+
+    At most `window()` stories run; as many again are drawn from `stories` (here, in the caller's thread) or wait for
+    the caller to take their results. `on_done(1)` is called here for each result, and `on_done(0)` every second
+    without one, so that it can raise to stop. The first exception of a story is raised here. However this ends, what is
+    still running is cancelled.
+    """
+    finished: queue.SimpleQueue[tuple[int, Any, BaseException | None]] = queue.SimpleQueue()
+    waiting: deque[tuple[int, Story[T]]] = deque()
+    workers: set[asyncio.Task[None]] = set()
 
     async def ask(*calls: Call) -> list[Any]:
+        if len(calls) == 1:
+            return [await answer(calls[0])]
         return list(await asyncio.gather(*(answer(call) for call in calls)))
 
-    async def worker() -> None:
-        for number in numbers:  # one shared iterator: each worker takes the next story
-            results[number] = await stories[number](ask)
+    async def work() -> None:
+        while waiting and len(workers) <= window():
+            index, story = waiting.popleft()
+            try:
+                finished.put((index, await story(ask), None))
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:
+                finished.put((index, None, error))
+
+    def feed(more: list[tuple[int, Story[T]]]) -> None:
+        waiting.extend(more)
+        for _ in range(min(len(waiting), window() - len(workers))):
+            worker = loop.create_task(work())
+            workers.add(worker)
+            worker.add_done_callback(workers.discard)
+
+    async def stop() -> None:
+        waiting.clear()
+        await _cancel(list(workers))
+
+    source, drawn, taken, exhausted = iter(stories), 0, 0, False
+    try:
+        while True:
+            width = window()
+            room = 2 * width - (drawn - taken)
+            if not exhausted and room >= max(1, width // 4):  # by the handful: each feeding wakes the other thread
+                more = list(enumerate(itertools.islice(source, room), drawn))
+                drawn, exhausted = drawn + len(more), len(more) < room
+                loop.call_soon_threadsafe(feed, more)
+            if exhausted and taken == drawn:
+                return
+            try:
+                index, result, error = finished.get(timeout=_IDLE_S)
+            except queue.Empty:
+                if on_done:
+                    on_done(0)
+                continue
+            if error is not None:
+                raise error
+            taken += 1
             if on_done:
                 on_done(1)
-
-    workers = [asyncio.ensure_future(worker()) for _ in range(min(window, len(stories)))]
-    try:
-        await asyncio.gather(*workers)
-        return [results[i] for i in range(len(stories))]
+            yield index, result
     finally:
-        await _cancel(workers)
+        if not loop.is_closed():
+            asyncio.run_coroutine_threadsafe(stop(), loop).result()
+
+
+class LoopThread:
+    """An event loop in a thread of its own: calls go on while the caller's thread computes."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, name="calls", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`, which is cancelled if the wait for it is interrupted."""
+        future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        try:
+            return future.result()
+        finally:
+            future.cancel()
+
+    def close(self) -> None:
+        """Cancel what still runs and end the thread. Idempotent."""
+        if self._thread.is_alive():
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join()
+
+    def _serve(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
+            runner.get_loop().run_forever()
 
 
 async def _run(story: Story[T], ask: Ask) -> T:

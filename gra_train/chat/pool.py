@@ -7,8 +7,9 @@ with open_pool(pool.models, ledger=folder, batch_tokens=pool.batch_tokens) as mo
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -53,7 +54,8 @@ class OpenPool:
     """Models by name, with the ledger between them and the stories. Use as a context manager."""
 
     def __init__(self, models: Sequence[Model], *, ledger: Path, batch_tokens: int, device: str) -> None:
-        self._runner = asyncio.Runner()
+        self._threaded = None if any(not m.url for m in models) else dispatch.LoopThread()
+        self._runner = self._threaded or asyncio.Runner()
         self.models: dict[str, LocalModel | HttpModel] = {}
         self._usage = Usage()
         self._in_flight: dict[bytes, asyncio.Future[Any]] = {}
@@ -100,18 +102,56 @@ class OpenPool:
         stories: Sequence[dispatch.Story[T]],
         *,
         block: int = 64,
-        window: int = 256,
+        window: int | None = None,
         on_done: Callable[[int], None] | None = None,
     ) -> list[T]:
-        """Run the stories and return their results in order.
+        """Run the stories and return their results in order: `stream` for those who need all at once."""
+        results = dict(self.stream(stories, block=block, window=window, on_done=on_done))
+        return [results[i] for i in range(len(results))]
 
-        With a model in process, blocks of `block` stories advance together (same stories, same bits); else `window`
-        stories are in flight. `on_done(n)` is told of each n stories that finished (a progress bar's `advance`).
-        An exception in a story cancels the others and is raised here.
+    def stream(
+        self,
+        stories: Iterable[dispatch.Story[T]],
+        *,
+        block: int = 64,
+        window: int | None = None,
+        on_done: Callable[[int], None] | None = None,
+    ) -> Iterator[tuple[int, T]]:
+        """(index, result) of each story as it finishes; index counts what `stories` gave, from 0.
+
+        stories: may be a lazy, even endless, iterator. It is advanced in the caller's thread, while the caller waits
+            for the next result, and only as far as there is room: at most twice `window` stories have been drawn whose
+            result was not taken yet. So memory does not grow with the number of stories.
+        window: behind servers, stories in flight (None: twice the calls that the pool's servers take at once, so that
+            they stay busy). Calls go on, in a thread of their own, while the caller works on a result.
+        block: with a model in process, this many consecutive stories advance together (same stories, same bits), and
+            results come in order, block after block.
+        on_done(n): told of each n stories that finished (a progress bar's `advance`), and of 0 every second without
+            one; it may raise to stop.
+
+        An exception in a story is raised here. When the iteration ends early (by an exception, or `close()` on the
+        generator) stories in flight are cancelled; what was answered is in the ledger.
         """
-        if self._local:
-            return self._runner.run(self._cleanly(dispatch.lockstep(stories, self._step, block=block, on_done=on_done)))
-        return self._runner.run(self._cleanly(dispatch.free_flow(stories, self._call, window=window, on_done=on_done)))
+        if self._threaded is None:
+            return self._blocks(stories, block, on_done)
+        wide = (lambda: window) if window else self._width
+        return dispatch.free_flow(stories, self._call, self._threaded.loop, window=wide, on_done=on_done)
+
+    def _blocks(
+        self, stories: Iterable[dispatch.Story[T]], block: int, on_done: Callable[[int], None] | None
+    ) -> Iterator[tuple[int, T]]:
+        source, index = iter(stories), 0
+        while part := list(itertools.islice(source, block)):
+            results = self._runner.run(self._cleanly(dispatch.advance(part, self._step)))
+            if on_done:
+                on_done(len(part))
+            for result in results:
+                yield index, result
+                index += 1
+
+    def _width(self) -> int:
+        """Stories in flight that keep all servers busy, though roles are drawn unevenly."""
+        return 2 * sum(model.settings.max_concurrency for model in self._remote.values())
 
     async def _cleanly(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of `work`; if it fails, calls still in flight are cancelled."""

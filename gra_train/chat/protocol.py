@@ -34,6 +34,8 @@ class Completion:
     regex: the answer must match it as a whole (constrained decoding), or None.
     schema: JSON schema that the answer follows, as canonical JSON text, or None.
     attempt: 0 for the first try; a retry after a parse failure is another request.
+    sample: which of several answers to one prompt (see `several`); servers that can are asked for all in one call.
+    logprobs: also return the log-probability of each token of the answer (behind a server only).
     purpose: "role/prompt" label for accounting, e.g. "reviewer/response_review".
     """
 
@@ -43,7 +45,14 @@ class Completion:
     regex: str | None = None
     schema: str | None = None
     attempt: int = 0
+    sample: int = 0
+    logprobs: bool = False
     purpose: str = field(default="", compare=False)
+
+
+def several(request: Completion, n: int) -> tuple[Completion, ...]:
+    """`n` requests for different answers to one prompt; asked together, they cost one call where the server knows `n`."""
+    return tuple(replace(request, sample=i) for i in range(n))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,7 @@ class Reply(Record):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     logprobs: TokenLogProbs | None = None
+    key: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +89,7 @@ class TokenLogProbs(Record):
 
     logprobs: tuple[float, ...]
     tokens: tuple[str, ...] = ()
+    key: str = field(default="", compare=False)
 
     @property
     def total(self) -> float:

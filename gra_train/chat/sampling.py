@@ -16,9 +16,9 @@ _NUCLEUS = 64
 
 
 def uniforms(request: Completion, steps: int) -> np.ndarray:
-    """[steps] uniform numbers in [0, 1) of a counter-based generator keyed by (seed, attempt)."""
+    """[steps] uniform numbers in [0, 1) of a counter-based generator keyed by (seed, attempt, sample)."""
     mask = 2**64 - 1
-    key = np.array([request.seed & mask, request.attempt & mask], dtype=np.uint64)
+    key = np.array([request.seed & mask, (request.attempt + (request.sample << 32)) & mask], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key)).random(steps)
 
 
