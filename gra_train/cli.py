@@ -10,6 +10,7 @@ gra-train COMMAND [name=value ...]      settings and groups: gra-train config --
 
   run         an experiment from seeds to the comparison table    gra-train run experiment=mini
   synthesize  GRA on your seeds with your pool                    gra-train synthesize seeds=FILE pool=POOL
+  preview     prompts and parsed answers of a few samples         gra-train preview seeds=FILE pool=POOL n=5
   sft         fine-tune the student of every arm                  gra-train sft data=FILE student.path=FOLDER
   collate     up to COLLATE's last iteration                      gra-train collate experiment=mini
   evaluate    up to the scores of every arm                       gra-train evaluate experiment=mini
@@ -109,6 +110,12 @@ def _doctor(rest: list[str]) -> int:
     return doctor()
 
 
+def _preview(rest: list[str]) -> int:
+    from gra_train.synthesis.preview import main as preview
+
+    return preview(rest)
+
+
 def _table(rest: list[str]) -> int:
     from gra_train.reporting.command import main as table
 
@@ -123,6 +130,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "evaluate": _experiment("evaluate"),
     "compare": _experiment("compare"),
     "config": _config,
+    "preview": _preview,
     "table": _table,
     "mini": _mini,
     "doctor": _doctor,
