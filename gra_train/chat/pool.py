@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,7 +18,7 @@ import orjson
 
 from gra_train.chat import dispatch
 from gra_train.chat.ledger import Ledger, batch_key, decode, encode, request_key
-from gra_train.chat.protocol import ModelError, Request
+from gra_train.chat.protocol import Completion, ModelError, Request
 from gra_train.chat.usage import Usage
 from gra_train.errors import UserError, nearest
 from gra_train.schema import Model
@@ -96,6 +97,10 @@ class OpenPool:
     def write_usage(self, path: Path) -> None:
         """`usage()` as JSON. For the run folder, not for results: a resumed run asks less."""
         path.write_bytes(orjson.dumps(self.usage(), option=orjson.OPT_INDENT_2))
+
+    def key_of(self, name: str, request: Request) -> bytes:
+        """The ledger's key of a request to a member (in process: what its batch's key is made of)."""
+        return request_key(self.models[self._known(name)].fingerprint, request)
 
     def run(
         self,
@@ -201,7 +206,7 @@ class OpenPool:
         if plan is None:
             prepared = model.prepare(requests)
             plan = model.plan(prepared)
-            self.ledger.put(plan_key, plan)
+            self.ledger.put(plan_key, plan, kind="plan", model=name)
         answers: list[Any] = [None] * len(requests)
         for batch in plan:
             key = batch_key("batch", [keys[i] for i in batch])
@@ -210,9 +215,12 @@ class OpenPool:
             if record is None:
                 rows = [prepared[i] for i in batch] if prepared else model.prepare([requests[i] for i in batch])
                 record = [encode(a) for a in model.answer_batch(rows)]
-                self.ledger.put(key, record)
-            for i, value in zip(batch, record, strict=True):
-                answers[i] = decode(value)
+                purposes = [requests[i].purpose for i in batch]
+                self.ledger.put(
+                    key, record, kind="batch", model=name, purpose=purposes[0] if len(set(purposes)) == 1 else purposes
+                )
+            for row, (i, value) in enumerate(zip(batch, record, strict=True)):
+                answers[i] = decode(value, f"{key.hex()}/{row}")
                 self._usage.add(name, requests[i].purpose, answers[i], from_ledger=known)
         return answers
 
@@ -228,14 +236,18 @@ class OpenPool:
                 self._in_flight[key] = asyncio.ensure_future(self._record(model, key, request))
             record = await asyncio.shield(self._in_flight[key])
         assert record is not None
-        answer = decode(record)
+        answer = decode(record, key.hex())
         self._usage.add(name, request.purpose, answer, from_ledger=known)
         return answer
 
     async def _record(self, model: HttpModel, key: bytes, request: Request) -> Any:
         try:
+            began = time.monotonic()
             record = encode(await model.answer(request))
-            self.ledger.put(key, record)
+            self.ledger.put(
+                key, record, kind="completion" if isinstance(request, Completion) else "likelihood",
+                model=model.name, purpose=request.purpose, latency_ms=round(1000 * (time.monotonic() - began)),
+            )  # fmt: skip
             return record
         finally:
             del self._in_flight[key]

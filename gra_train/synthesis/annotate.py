@@ -13,7 +13,7 @@ from typing import Any
 from gra_train.chat.protocol import Ask
 from gra_train.records import Sample
 from gra_train.schema import Synthesis
-from gra_train.synthesis.calls import Attempt, Call, ask_all
+from gra_train.synthesis.calls import Attempt, Call, KeyOf, ask_all, no_key
 from gra_train.synthesis.draw import number
 from gra_train.synthesis.parsing import MAX_KEYWORDS, MAX_SUMMARY_WORDS
 from gra_train.synthesis.prompts import Family, Prompt
@@ -24,13 +24,14 @@ MODELS_ASKED = 2
 
 
 async def summarise(
-    ask: Ask, instruction: str, id: str, *, seed: int, models: Sequence[str], family: Family, synthesis: Synthesis
-) -> tuple[str, list[Attempt]]:
+    ask: Ask, instruction: str, id: str, *, seed: int, models: Sequence[str], family: Family, synthesis: Synthesis,
+    key_of: KeyOf = no_key,
+) -> tuple[str, list[Attempt]]:  # fmt: skip
     """(summary, attempts) of a kept instruction, by a random pool model; "" where no answer could be read."""
     trace: list[Attempt] = []
     model = models[number(seed, id, "summariser") % len(models)]
     call = _call(family.summary(instruction), model, seed, id)
-    (summary,) = await ask_all(ask, [call], synthesis=synthesis, trace=trace)
+    (summary,) = await ask_all(ask, [call], synthesis=synthesis, trace=trace, key_of=key_of)
     return summary or "", trace
 
 

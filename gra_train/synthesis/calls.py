@@ -6,28 +6,41 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from gra_train.chat.protocol import Ask, Completion, Reply, Sampling
+from gra_train.chat.protocol import Ask, Completion, Reply, Request, Sampling
 from gra_train.records import Record
 from gra_train.schema import Synthesis
 from gra_train.synthesis.prompts import Prompt
 from gra_train.synthesis.repair import ParseError
 
 T = TypeVar("T")
-OK, REPAIRED, TRUNCATED = "ok", "repaired", "cut at max_tokens"
+OK, REPAIRED, TRUNCATED, SCORED = "ok", "repaired", "cut at max_tokens", "scored"
+KeyOf = Callable[[str, Request], bytes]
+"""The ledger's key of a request to a model (by its name in the pool)."""
+
+
+def no_key(model: str, request: Request) -> bytes:
+    """Where there is no ledger."""
+    return b""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt(Record):
-    """One answer of one model. outcome: "ok", "repaired", or why it could not be read (a ParseError's reason)."""
+    """One call to one model, and what became of its answer.
+
+    outcome: "ok", "repaired", why it could not be read (a ParseError's reason), or "scored" (a likelihood).
+    seed: sampling seed (None: nothing was sampled). key: the request's key in the ledger.
+    """
 
     prompt: str
     role: str
     model: str
     outcome: str
+    seed: int | None = None
+    key: bytes = b""
 
     @property
     def failed(self) -> bool:
-        return self.outcome not in (OK, REPAIRED)
+        return self.outcome not in (OK, REPAIRED, SCORED)
 
     @property
     def truncated(self) -> bool:
@@ -55,7 +68,9 @@ def sampling_of(synthesis: Synthesis, prompt: Prompt[Any]) -> Sampling:
     )
 
 
-async def ask_all(ask: Ask, calls: Sequence[Call], *, synthesis: Synthesis, trace: list[Attempt]) -> list[Any]:
+async def ask_all(
+    ask: Ask, calls: Sequence[Call], *, synthesis: Synthesis, trace: list[Attempt], key_of: KeyOf = no_key
+) -> list[Any]:
     """The parsed answers to `calls`, which go out together; None where no attempt could be read.
 
     An answer that cannot be read is asked for again, with another seed, at most `parse_retries` times; greedy decoding
@@ -69,9 +84,10 @@ async def ask_all(ask: Ask, calls: Sequence[Call], *, synthesis: Synthesis, trac
             waiting = [i for i in waiting if sampling_of(synthesis, calls[i].prompt).temperature > 0]
         if not waiting:
             break
-        replies = await ask(*((calls[i].model, _completion(calls[i], synthesis, attempt)) for i in waiting))
+        requests = [_completion(calls[i], synthesis, attempt) for i in waiting]
+        replies = await ask(*((calls[i].model, request) for i, request in zip(waiting, requests, strict=True)))
         failed = []
-        for i, reply in zip(waiting, replies, strict=True):
+        for i, request, reply in zip(waiting, requests, replies, strict=True):
             call = calls[i]
             try:
                 value, outcome = _read(call.prompt, reply)
@@ -79,7 +95,8 @@ async def ask_all(ask: Ask, calls: Sequence[Call], *, synthesis: Synthesis, trac
             except ParseError as error:
                 outcome = error.reason
                 failed.append(i)
-            trace.append(Attempt(call.prompt.kind, call.role, call.model, outcome))
+            key = key_of(call.model, request)
+            trace.append(Attempt(call.prompt.kind, call.role, call.model, outcome, request.seed, key))
         waiting = failed
     return values
 
@@ -90,6 +107,7 @@ def _completion(call: Call, synthesis: Synthesis, attempt: int) -> Completion:
         sampling=sampling_of(synthesis, call.prompt),
         seed=call.seed_of(attempt),
         regex=call.prompt.regex,
+        schema=call.prompt.schema,
         attempt=attempt,
         purpose=f"{call.role}/{call.prompt.kind}",
     )

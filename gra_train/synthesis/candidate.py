@@ -18,7 +18,9 @@ class Candidate(Record):
     """One proposal. Until curation has looked at it, KEPT means "good so far".
 
     failed_at: the prompt at which it was rejected or unparseable, or "".
-    mu, sigma: of the response review (None where it was not reached); correct: by the checker (None: not known).
+    mu, sigma, decision: of the response review, every reviewer counting alike (None where it was not reached).
+    weights, weighted_*: with adaptive roles, how much each reviewer counts, and the decision that this makes: the one
+    that is acted on. correct: by the checker (None: not known).
     twin, cosine: of a duplicate, the id of what it repeats. summary: written after curation, of kept candidates only.
     """
 
@@ -40,6 +42,10 @@ class Candidate(Record):
     mu: float | None = None
     sigma: float | None = None
     decision: Decision | None = None
+    weights: tuple[float, ...] = ()
+    weighted_mu: float | None = None
+    weighted_sigma: float | None = None
+    weighted_decision: Decision | None = None
     adjudication: Review | None = None
     attempts: tuple[Attempt, ...] = ()
     correct: bool | None = None
@@ -53,7 +59,18 @@ class Candidate(Record):
         return cls(
             id=draw.id, round=draw.round, index=draw.index, domain=draw.domain, generator=draw.generator,
             reviewers=draw.reviewers, adjudicator=draw.adjudicator, examples=tuple(e.id for e in draw.examples),
+            weights=draw.weights,
         )  # fmt: skip
+
+    @property
+    def good(self) -> bool:
+        """Whether review let it pass, whatever curation made of it."""
+        return self.fate in (Fate.KEPT, Fate.DUPLICATE, Fate.CONTAMINATED, Fate.SURPLUS)
+
+    @property
+    def decided(self) -> Decision | None:
+        """The decision that was acted on."""
+        return self.weighted_decision or self.decision
 
     def sample(self) -> Sample:
         """The row of the data set."""
@@ -69,20 +86,26 @@ def _schema() -> Any:
     strings = pa.list_(pa.string())
     review = pa.struct([("reviewer", pa.string()), ("scores", pa.list_(pa.int8())), ("text", pa.string())])
     flags = pa.struct([("reviewer", pa.string()), ("flags", pa.list_(pa.int8()))])
-    attempt = pa.struct([(name, pa.string()) for name in ("prompt", "role", "model", "outcome")])
+    texts = [(name, pa.string()) for name in ("prompt", "role", "model", "outcome")]
+    attempt = pa.struct([*texts, ("seed", pa.int64()), ("key", pa.string())])
     columns = {
         "id": pa.string(), "round": pa.int32(), "index": pa.int64(), "domain": pa.string(), "generator": pa.string(),
         "reviewers": strings, "adjudicator": pa.string(), "examples": strings, "fate": pa.string(),
         "failed_at": pa.string(), "keywords": strings, "instruction": pa.string(), "response": pa.string(),
         "instruction_reviews": pa.list_(flags), "reviews": pa.list_(review), "mu": pa.float64(), "sigma": pa.float64(),
-        "decision": pa.string(), "adjudication": review, "attempts": pa.list_(attempt), "correct": pa.bool_(),
-        "twin": pa.string(), "cosine": pa.float64(), "summary": pa.string(),
+        "decision": pa.string(), "weights": pa.list_(pa.float64()), "weighted_mu": pa.float64(),
+        "weighted_sigma": pa.float64(), "weighted_decision": pa.string(), "adjudication": review,
+        "attempts": pa.list_(attempt), "correct": pa.bool_(), "twin": pa.string(), "cosine": pa.float64(),
+        "summary": pa.string(),
     }  # fmt: skip
     return pa.schema(list(columns.items()))
 
 
 class CandidateTable:
-    """candidates.parquet, written round by round and renamed into place on a clean exit."""
+    """candidates.parquet, written round by round and renamed into place on a clean exit.
+
+    `attempts` has every call, with the sampling seed and the request's key in the ledger (hexadecimal).
+    """
 
     def __init__(self, path: Path) -> None:
         self._path, self._temporary = path, path.with_name(path.name + ".tmp")
@@ -99,6 +122,8 @@ class CandidateTable:
         import pyarrow as pa
 
         rows = [candidate.to_dict() for candidate in candidates]
+        for attempt in (attempt for row in rows for attempt in row["attempts"]):
+            attempt["key"] = attempt["key"].hex()
         self._writer.write_table(pa.Table.from_pylist(rows, schema=self._schema))
 
     def __exit__(self, kind: object, *_: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from math import sqrt
 from statistics import fmean, pstdev
 
 
@@ -13,23 +14,42 @@ class Decision(StrEnum):
     ADJUDICATE = "adjudicate"
 
 
-def mean_and_spread(reviewer_means: Sequence[float]) -> tuple[float, float]:
+def mean_and_spread(reviewer_means: Sequence[float], weights: Sequence[float] = ()) -> tuple[float, float]:
     """(mu, sigma): mean and *population* standard deviation of the reviewers' means, as in the paper's Case 1.
 
+    weights: of the reviewers, where they do not count alike (adaptive roles).
     Rounded to nine decimals: means are multiples of 1/6, and a mean of exactly 8 must not fall to 7.999999999999999.
     """
-    return round(fmean(reviewer_means), 9), round(pstdev(reviewer_means), 9)
+    if not weights:
+        return round(fmean(reviewer_means), 9), round(pstdev(reviewer_means), 9)
+    mu = fmean(reviewer_means, weights)
+    return round(mu, 9), round(sqrt(fmean([(m - mu) ** 2 for m in reviewer_means], weights)), 9)
 
 
-def decide(reviewer_means: Sequence[float], *, T_mean: float = 8.0, T_std: float = 1.5) -> Decision:
+def decide(
+    reviewer_means: Sequence[float],
+    *,
+    T_mean: float = 8.0,
+    T_std: float = 1.5,
+    mode: str = "committee",
+    weights: Sequence[float] = (),
+) -> Decision:
     """Fate of a response after review (GRA, section 3.3).
 
     reviewer_means: one mean over the six criteria per reviewer, on the 1-10 scale.
+    mode: synthesis.review.mode. `majority` is the paper's ablation "majority vote in place of the adjudicator", taken
+    at its word: only what would go to the adjudicator is voted on, and kept if more than half of the reviewers' means
+    reach T_mean. (Three reviewers with mu >= 8 who disagree nearly always have that majority.)
     """
-    mu, sigma = mean_and_spread(reviewer_means)
+    mu, sigma = mean_and_spread(reviewer_means, weights)
     if mu < T_mean:
         return Decision.REJECT
-    return Decision.ACCEPT if sigma <= T_std else Decision.ADJUDICATE
+    if sigma <= T_std:
+        return Decision.ACCEPT
+    if mode != "majority":
+        return Decision.ADJUDICATE
+    votes = [float(round(mean, 9) >= T_mean) for mean in reviewer_means]
+    return Decision.ACCEPT if fmean(votes, weights or None) > 0.5 else Decision.REJECT
 
 
 def adjudicated(mean: float, *, T_mean: float = 8.0) -> bool:

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from gra_train.records import Fate
-from gra_train.synthesis.calls import REPAIRED
+from gra_train.synthesis.calls import REPAIRED, SCORED
 from gra_train.synthesis.candidate import Candidate
 from gra_train.synthesis.decide import Decision
 from gra_train.synthesis.prompts import KINDS
@@ -37,6 +37,8 @@ def count(candidates: Iterable[Candidate], *, T_mean: float) -> Counts:
             _judged(counts, ("step", step), candidate.correct)
         _count_people(counts, candidate, T_mean)
         for attempt in candidate.attempts:
+            if attempt.outcome == SCORED:  # nothing was written, so there was nothing to read
+                continue
             for key in (("prompt", attempt.prompt), ("model", attempt.model)):
                 counts[*key, "answers"] += 1
                 counts[*key, "unparseable"] += attempt.failed
@@ -49,15 +51,15 @@ def count(candidates: Iterable[Candidate], *, T_mean: float) -> Counts:
 
 def _steps(candidate: Candidate) -> list[str]:
     """The steps that the candidate reached."""
-    good = candidate.fate in (Fate.KEPT, Fate.DUPLICATE, Fate.CONTAMINATED, Fate.SURPLUS)
+    good, decision = candidate.good, candidate.decided
     reached = {
         "proposed": bool(candidate.instruction),
         "passed_instruction_review": good
         or (bool(candidate.instruction_reviews) and candidate.failed_at != "instruction_review"),
         "reviewed": candidate.mu is not None,
-        "accepted": candidate.decision is Decision.ACCEPT or (good and candidate.decision is None),
-        "sent_to_adjudicator": candidate.decision is Decision.ADJUDICATE,
-        "kept_by_adjudicator": candidate.decision is Decision.ADJUDICATE and good,
+        "accepted": decision is Decision.ACCEPT or (good and decision is None),
+        "sent_to_adjudicator": decision is Decision.ADJUDICATE,
+        "kept_by_adjudicator": decision is Decision.ADJUDICATE and good,
         "good": good,
         "kept": candidate.fate is Fate.KEPT,
     }  # fmt: skip
@@ -70,7 +72,7 @@ def _judged(counts: Counts, key: tuple[str, ...], correct: bool | None) -> None:
 
 
 def _count_people(counts: Counts, candidate: Candidate, T_mean: float) -> None:
-    good = "good" in _steps(candidate)
+    good = candidate.good
     counts["generator", candidate.generator, "proposed"] += 1
     counts["generator", candidate.generator, "good"] += good
     for flags in candidate.instruction_reviews:

@@ -11,6 +11,7 @@ from typing import Protocol
 from gra_train.chat.protocol import Likelihood, TokenLogProbs
 from gra_train.records import InstructionReview, Review
 from gra_train.synthesis import likelihood
+from gra_train.synthesis.calls import SCORED, Attempt
 from gra_train.synthesis.generate import instruction_prompt
 from gra_train.synthesis.prompts import Prompt, Scored
 from gra_train.synthesis.telling import Telling
@@ -123,11 +124,13 @@ async def _log_probs(
     telling: Telling, role: str, models: Sequence[str], texts: Sequence[tuple[Prompt[str], str]]
 ) -> list[list[TokenLogProbs]]:
     """For each model, the log-probabilities of each text under its prompt; all asked together."""
-    answers = await telling.ask(
-        *(
-            (model, Likelihood(prompt.messages, prompt.write(text), purpose=f"{role}/{prompt.kind}"))
-            for model in models
-            for prompt, text in texts
-        )
-    )
+    calls = [
+        (model, Likelihood(prompt.messages, prompt.write(text), purpose=f"{role}/{prompt.kind}"))
+        for model in models
+        for prompt, text in texts
+    ]
+    answers = await telling.ask(*calls)
+    kinds = [prompt.kind for prompt, _ in texts] * len(models)
+    for kind, (model, request) in zip(kinds, calls, strict=True):
+        telling.trace.append(Attempt(kind, role, model, SCORED, key=telling.key_of(model, request)))
     return [answers[i : i + len(texts)] for i in range(0, len(answers), len(texts))]

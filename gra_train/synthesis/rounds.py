@@ -21,7 +21,9 @@ from typing import Any, Protocol
 from gra_train.chat.protocol import Ask
 from gra_train.records import Fate, Sample
 from gra_train.schema import Synthesis
+from gra_train.synthesis.adaptive import Experience
 from gra_train.synthesis.annotate import summarise
+from gra_train.synthesis.calls import KeyOf, no_key
 from gra_train.synthesis.candidate import Candidate
 from gra_train.synthesis.checker import Checker
 from gra_train.synthesis.curation import BLOCK, Index, best_first, greedy, text_of
@@ -52,6 +54,9 @@ class Loop:
     run: Run
     encode: Encoder
     checker: Checker | None = None
+    key_of: KeyOf = no_key
+    experience: Experience | None = None
+    """With adaptive roles (adaptive.depends_on_previous_wave): what the waves before have shown."""
 
 
 @dataclass(frozen=True)
@@ -139,14 +144,20 @@ def make_wave(
     loop: Loop, number: int, indices: range, corpus: Corpus, on_done: Callable[[int], None] | None = None
 ) -> list[Candidate]:
     """The candidates of a range of indices, decided but not curated; with their true correctness where it is known."""
-    draws = [draw(loop.seed, number, i, models=loop.models, corpus=corpus, synthesis=loop.synthesis) for i in indices]
+    weights = loop.experience.freeze(number, indices.start) if loop.experience else None
+    draws = [
+        draw(loop.seed, number, i, models=loop.models, corpus=corpus, synthesis=loop.synthesis, weights=weights)
+        for i in indices
+    ]
     stories = [partial(_story, one=d, loop=loop) for d in draws]
     made: list[Candidate] = loop.run(stories, block=loop.synthesis.block, on_done=on_done)
+    if loop.experience:
+        loop.experience.add(made)
     return [_checked(c, loop.checker) for c in made]
 
 
 async def _story(ask: Ask, *, one: Any, loop: Loop) -> Candidate:
-    return await synthesise(ask, one, family=loop.family, synthesis=loop.synthesis)
+    return await synthesise(ask, one, family=loop.family, synthesis=loop.synthesis, key_of=loop.key_of)
 
 
 def _checked(candidate: Candidate, checker: Checker | None) -> Candidate:
@@ -202,7 +213,7 @@ def _summarised(loop: Loop, candidates: Sequence[Candidate]) -> list[Candidate]:
 async def _summary(ask: Ask, *, candidate: Candidate, loop: Loop) -> Any:
     return await summarise(
         ask, candidate.instruction, candidate.id, seed=loop.seed, models=loop.models, family=loop.family,
-        synthesis=loop.synthesis,
+        synthesis=loop.synthesis, key_of=loop.key_of,
     )  # fmt: skip
 
 

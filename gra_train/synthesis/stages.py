@@ -20,11 +20,12 @@ import orjson
 from gra_train import progress
 from gra_train.data.load import load
 from gra_train.errors import UserError
-from gra_train.records import Sample, read_samples, write_samples
+from gra_train.records import Sample, read_samples, write_jsonl, write_samples
 from gra_train.reporting.cards import write_card
 from gra_train.schema import Model
 from gra_train.stages import DistillStage, SeedsStage, SynthesizeStage
 from gra_train.synthesis import funnel
+from gra_train.synthesis.adaptive import Experience, depends_on_previous_wave
 from gra_train.synthesis.annotate import annotate, completed
 from gra_train.synthesis.calls import Attempt, Call, ask_all
 from gra_train.synthesis.candidate import CandidateTable
@@ -69,7 +70,8 @@ def seeds(config: SeedsStage, inputs: Mapping[str, Path], out: Path) -> None:
 def synthesize(config: SynthesizeStage, inputs: Mapping[str, Path], out: Path) -> None:
     """The GRA loop over inputs["seeds"].
 
-    -> data.jsonl (kept rows, by round and index), candidates.parquet (all, with fate), funnel.json, usage.json.
+    -> data.jsonl (kept rows, by round and index), candidates.parquet (all, with fate), funnel.json, usage.json;
+    with adaptive roles weights.jsonl (what each wave was drawn and weighed by).
     Raises UserError, before any work is spent, for a pool that is too small for its roles.
     """
     synthesis, names = config.synthesis, [m.name for m in config.pool.models]
@@ -84,7 +86,9 @@ def synthesize(config: SynthesizeStage, inputs: Mapping[str, Path], out: Path) -
         CandidateTable(out / "candidates.parquet") as table,
         progress.task("synthesis", total=None, unit="candidates") as bar,
     ):
-        loop = Loop(config.seed, synthesis, names, family(synthesis.prompts), models.run, encode, check)
+        experience = Experience(names, T_mean=synthesis.T_mean) if depends_on_previous_wave(synthesis) else None
+        prompts, key_of = family(synthesis.prompts), models.key_of
+        loop = Loop(config.seed, synthesis, names, prompts, models.run, encode, check, key_of, experience)
 
         def on_round(done: Round) -> None:
             table.append(done.candidates)
@@ -101,6 +105,8 @@ def synthesize(config: SynthesizeStage, inputs: Mapping[str, Path], out: Path) -
         kept = run_rounds(loop, annotated, on_round=on_round, on_wave=on_wave, on_done=bar.advance)
     scoring = "none" if synthesis.review.mode == "none" else synthesis.review.scoring
     write_samples(out, kept)
+    if experience:
+        write_jsonl(out / "weights.jsonl", experience.frozen)
     report = funnel.render(counts, models=names, rounds=finished, scoring=scoring, checked=check is not None)
     _write_json(out / "funnel.json", report)
     _log_metrics(out, {f"synthesis/{step}/{name}": value for step, row in report["steps"].items()

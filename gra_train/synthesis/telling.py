@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from gra_train.chat.protocol import Ask
 from gra_train.schema import Synthesis
-from gra_train.synthesis.calls import Attempt, Call, ask_all
+from gra_train.synthesis.calls import Attempt, Call, KeyOf, ask_all, no_key
 from gra_train.synthesis.draw import Draw
 from gra_train.synthesis.prompts import Family, Prompt
 
@@ -24,6 +24,7 @@ class Telling:
     draw: Draw
     family: Family
     synthesis: Synthesis
+    key_of: KeyOf = no_key
     trace: list[Attempt] = field(default_factory=list)
 
     async def one(self, role: str, model: str, prompt: Prompt[T]) -> T | None:
@@ -37,5 +38,7 @@ class Telling:
             Call(role, model, prompt, partial(self.draw.call_seed, prompt.kind, model, place))
             for place, model in enumerate(models)
         ]
-        answers: list[Any] = await ask_all(self.ask, calls, synthesis=self.synthesis, trace=self.trace)
+        answers: list[Any] = await ask_all(
+            self.ask, calls, synthesis=self.synthesis, trace=self.trace, key_of=self.key_of
+        )
         return answers

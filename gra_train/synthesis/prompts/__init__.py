@@ -33,6 +33,7 @@ class Prompt(Generic[T]):
     parse: answer text -> Parsed value; raises ParseError.
     write: the inverse, the answer in the prompt's own form (what likelihood scoring gives a reviewer to score).
     regex: what the answer must match as a whole, for constrained decoding, or None.
+    schema: the answer's JSON schema, as canonical JSON text, or None.
     stop: strings that end the answer.
     """
 
@@ -41,6 +42,7 @@ class Prompt(Generic[T]):
     parse: Callable[[str], Parsed[T]]
     write: Callable[[T], str]
     regex: str | None = None
+    schema: str | None = None
     stop: tuple[str, ...] = ()
 
 
