@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from gra_train.chat import ledger as ledgers
+from gra_train.chat import segments
 from gra_train.compose import compose
 from gra_train.experiment import plan
 from gra_train.runs import read_json
@@ -86,13 +86,12 @@ def results(runs_dir):
 
 def recorded(runs_dir):
     """How often each key was written to the ledger, over all segments."""
-    counts = Counter()
-    for segment in sorted((Path(runs_dir) / "ledger").glob("*.seg")):
-        alone = ledgers.Ledger.__new__(ledgers.Ledger)
-        alone._index, alone._paths, alone._read = {}, [], []
-        alone._add(segment)
-        counts.update(list(alone._index))  # a mapping would count by its values
-    return counts
+    return Counter(
+        body[: segments.KEY]
+        for segment in (Path(runs_dir) / "ledger").glob("*.seg")
+        for _, _, body in segments.scan(segment)
+        if body is not None and not segments.is_end(body)
+    )
 
 
 @pytest.mark.slow

@@ -31,14 +31,18 @@ _SYNC_S = 1.0
 _LOOK_S = 0.5  # how often, at most, a miss makes us look for what other processes have written since
 _LOOK_SHARE = 0.02  # of the time may go into looking: a folder of thousands of segments is looked at less often
 _FOLD_ROWS = 100_000  # new keys after which a running writer puts them into the index file
-_INDEX_ROWS, _INDEX_SEGMENTS = 20_000, 64  # what opening had to scan, and is worth an index file
+_INDEX_ROWS, _INDEX_SEGMENTS = 5_000, 64  # what opening had to scan, and is worth an index file
 _OPEN_FILES = 64
+_LATER = ("schema", "sample", "logprobs")
 
 
 def request_key(fingerprint: str, request: Request) -> bytes:
     """16 bytes for everything that determines the answer: the weights and all of the request but its purpose."""
     kind = "complete" if isinstance(request, Completion) else "likelihood"
     fields = {f.name: getattr(request, f.name) for f in dataclasses.fields(request) if f.compare}
+    for name in _LATER:  # not there yet when older ledgers were written: left out unless set
+        if not fields.get(name, True):
+            del fields[name]
     return key_of([kind, fingerprint, fields])
 
 
@@ -64,7 +68,7 @@ def decode(value: list[Any], key: str = "") -> Answer:
     """key: where the ledger has it (see Ledger.answer), for the record of where a row came from."""
     if len(value) > 2:
         logprobs = _log_probs(value[4], "") if len(value) > 4 else None
-        return Reply(*value[:4], logprobs=logprobs, key=key)
+        return Reply(*value[:4], logprobs, key)
     return _log_probs(value, key)
 
 
@@ -182,7 +186,8 @@ class Ledger:
                     raise self._failure
                 if self._writer is None:
                     self._start_segment()
-                assert self._writer is not None and self._own is not None
+                assert self._writer is not None
+                assert self._own is not None
                 offset = self._writer.append(frame)
             except OSError as error:
                 if self._writer is not None and self._writer.torn:  # leave that segment; go on in a new one

@@ -74,10 +74,10 @@ def test_a_run_that_was_cut_short_goes_on_with_the_same_bits(models, tmp_path, m
         folder = tmp_path / str(writes)
         left = iter(range(writes))
 
-        def put(self, key, value, left=left):
+        def put(self, key, value, left=left, **origin):
             if next(left, None) is None:
                 raise Cut
-            real(self, key, value)
+            real(self, key, value, **origin)
 
         with monkeypatch.context() as patch:
             patch.setattr(ledgers.Ledger, "put", put)
