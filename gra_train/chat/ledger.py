@@ -67,8 +67,8 @@ def encode(answer: Answer) -> list[Any]:
 def decode(value: list[Any], key: str = "") -> Answer:
     """key: where the ledger has it (see Ledger.answer), for the record of where a row came from."""
     if len(value) > 2:
-        logprobs = _log_probs(value[4], "") if len(value) > 4 else None
-        return Reply(*value[:4], logprobs, key)
+        text, finish, prompt, written, *scores = value
+        return Reply(text, finish, prompt, written, _log_probs(scores[0], "") if scores else None, key)
     return _log_probs(value, key)
 
 
