@@ -1,30 +1,27 @@
 """The ledger of completions: every answer that was ever paid for, on disk, shared by all runs.
 
-A folder of append-only segments (segments.py). Each process appends to a segment of its own and reads all (a miss looks
-for what the others have written since), so no two writers meet and nobody waits for a lock. An answer is handed to the
-operating system before it is used, and synced at most a second later: a killed process loses nothing, a lost machine at
-most the last second. The index (ledger_index.py) can always be rebuilt from the segments.
+A folder of append-only segments. Each process appends to a segment of its own and reads all (a miss looks for what the
+others have written since), so no two writers meet. An answer is handed to the operating system before it is used, and
+synced at most a second later: a killed process loses nothing, a lost machine at most the last second.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from gra_train.chat import ledger_index, segments
+from gra_train.chat.keys import batch_key, decode, encode, key_of, request_key
 from gra_train.chat.ledger_index import OFFSET_BITS, Sorted
-from gra_train.chat.protocol import Answer, Completion, Reply, Request, TokenLogProbs
+from gra_train.chat.protocol import Answer
 from gra_train.chat.segments import KEY, Record, Writer
 from gra_train.errors import UserError
+
+__all__ = ["Ledger", "batch_key", "decode", "encode", "key_of", "request_key"]
 
 log = logging.getLogger(__name__)
 _SYNC_S = 1.0
@@ -33,56 +30,17 @@ _LOOK_SHARE = 0.02  # of the time may go into looking: a folder of thousands of 
 _FOLD_ROWS = 100_000  # new keys after which a running writer puts them into the index file
 _INDEX_ROWS, _INDEX_SEGMENTS = 5_000, 64  # what opening had to scan, and is worth an index file
 _OPEN_FILES = 64
-_LATER = ("schema", "sample", "logprobs")
-
-
-def request_key(fingerprint: str, request: Request) -> bytes:
-    """16 bytes for everything that determines the answer: the weights and all of the request but its purpose."""
-    kind = "complete" if isinstance(request, Completion) else "likelihood"
-    fields = {f.name: getattr(request, f.name) for f in dataclasses.fields(request) if f.compare}
-    for name in _LATER:  # not there yet when older ledgers were written: left out unless set
-        if not fields.get(name, True):
-            del fields[name]
-    return key_of([kind, fingerprint, fields])
-
-
-def batch_key(kind: str, keys: Sequence[bytes], *extra: Any) -> bytes:
-    """16 bytes for a list of requests in this order: an in-process answer's floats depend on its neighbours."""
-    return key_of([kind, [k.hex() for k in keys], *extra])
-
-
-def key_of(value: Any) -> bytes:
-    encoded = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-    return hashlib.blake2b(encoded, digest_size=KEY).digest()
-
-
-def encode(answer: Answer) -> list[Any]:
-    """An answer as a small JSON array; `decode` is its inverse. -inf is written as null."""
-    if isinstance(answer, Reply):
-        value = [answer.text, answer.finish, answer.prompt_tokens, answer.completion_tokens]
-        return value if answer.logprobs is None else [*value, encode(answer.logprobs)]
-    return [list(answer.logprobs), list(answer.tokens)]
-
-
-def decode(value: list[Any], key: str = "") -> Answer:
-    """key: where the ledger has it (see Ledger.answer), for the record of where a row came from."""
-    if len(value) > 2:
-        text, finish, prompt, written, *scores = value
-        return Reply(text, finish, prompt, written, _log_probs(scores[0], "") if scores else None, key)
-    return _log_probs(value, key)
-
-
-def _log_probs(value: list[Any], key: str) -> TokenLogProbs:
-    return TokenLogProbs(tuple(float("-inf") if v is None else v for v in value[0]), tuple(value[1]), key=key)
+_OFFSET = (1 << OFFSET_BITS) - 1
 
 
 class Ledger:
     """get(key) -> value or None; put(key, value, ...). Values are JSON. Safe to use from several threads.
 
-    Raises UserError if the folder cannot be used, and from `put` when the disk is full (nothing recorded is harmed).
+    rebuild: read every segment, whatever the index file says. Raises UserError if the folder cannot be used, and from
+    `put` when the disk is full (nothing recorded is harmed).
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, rebuild: bool = False) -> None:
         self._folder = Path(folder)
         self._lock = threading.RLock()
         self._writer: Writer | None = None
@@ -91,7 +49,7 @@ class Ledger:
         self._failure: OSError | None = None
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._open(believe_index=True)
+            self._open(believe_index=not rebuild)
         except OSError as error:
             raise UserError(f"ledger folder {str(folder)!r} cannot be used: {error.strerror}") from None
 
@@ -221,6 +179,26 @@ class Ledger:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    @property
+    def segments(self) -> list[Path]:
+        """Its files, in the order of time."""
+        return sorted(self._paths, key=lambda path: path.name)
+
+    @property
+    def foreign(self) -> list[str]:
+        """Names of segments that another version wrote; they are left alone."""
+        return sorted(self._foreign)
+
+    def holds(self, key: bytes, path: Path, offset: int) -> bool:
+        """Whether the record under `key` is the one at that place: others under the same key are never used."""
+        with self._lock:
+            place = self._find(key)
+            return place is not None and self._path(place) == path and place & _OFFSET == offset
+
+    def save_index(self) -> None:
+        """Write the index file, whatever it costs."""
+        self._fold()
+
     # Where things are
 
     def _find(self, key: bytes) -> int | None:
@@ -242,7 +220,7 @@ class Ledger:
             self._files[number] = file
             if len(self._files) > _OPEN_FILES:
                 os.close(self._files.pop(next(iter(self._files))))
-            body = segments.read_body(file, place & ((1 << OFFSET_BITS) - 1))
+            body = segments.read_body(file, place & _OFFSET)
         except OSError:
             return None
         return body if body is not None and body.startswith(key) else None

@@ -51,20 +51,21 @@ class Record(NamedTuple):
 
 def frame_of(key: bytes, record: Record) -> bytes:
     """The bytes to append. Raises ValueError for a body that is too long."""
-    return _frame(key + orjson.dumps(tuple(record)))
+    return framed(key + orjson.dumps(tuple(record)))
 
 
 def record_of(body: bytes) -> Record:
     return Record(*orjson.loads(body[KEY:]))
 
 
-def _frame(body: bytes) -> bytes:
+def framed(body: bytes) -> bytes:
+    """A body as it stands in a segment. Raises ValueError if it is too long."""
     if len(body) > LARGEST:
         raise ValueError(f"a record of {len(body)} bytes; at most {LARGEST} can be kept")
     return _HEADER.pack(_MARK, len(body), zlib.crc32(body, len(body))) + body
 
 
-END = _frame(_NO_KEY)
+END = framed(_NO_KEY)
 
 
 class Piece(NamedTuple):
@@ -141,7 +142,8 @@ def version(path: Path) -> str:
     """ "ours", "empty" (not even its first line is whole) or "foreign"."""
     with path.open("rb") as file:
         first = file.read(len(MAGIC))
-    return "ours" if first == MAGIC else "empty" if MAGIC.startswith(first) else "foreign"
+        marked = file.read(len(_MARK)) == _MARK  # its first line may be damaged
+    return "ours" if first == MAGIC or marked else "empty" if MAGIC.startswith(first) else "foreign"
 
 
 def writer_of(path: Path) -> str:

@@ -1,0 +1,55 @@
+"""What answers are filed under in the ledger (16-byte keys), and how they are written there (small JSON arrays)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from gra_train.chat.protocol import Answer, Completion, Reply, Request, TokenLogProbs
+from gra_train.chat.segments import KEY
+
+_LATER = ("schema", "sample", "logprobs")
+
+
+def request_key(fingerprint: str, request: Request) -> bytes:
+    """16 bytes for everything that determines the answer: the weights and all of the request but its purpose."""
+    kind = "complete" if isinstance(request, Completion) else "likelihood"
+    fields = {f.name: getattr(request, f.name) for f in dataclasses.fields(request) if f.compare}
+    for name in _LATER:  # not there yet when older ledgers were written: left out unless set
+        if not fields.get(name, True):
+            del fields[name]
+    return key_of([kind, fingerprint, fields])
+
+
+def batch_key(kind: str, keys: Sequence[bytes], *extra: Any) -> bytes:
+    """16 bytes for a list of requests in this order: an in-process answer's floats depend on its neighbours."""
+    return key_of([kind, [k.hex() for k in keys], *extra])
+
+
+def key_of(value: Any) -> bytes:
+    encoded = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(encoded, digest_size=KEY).digest()
+
+
+def encode(answer: Answer) -> list[Any]:
+    """An answer as a small JSON array; `decode` is its inverse. -inf is written as null."""
+    if isinstance(answer, Reply):
+        value = [answer.text, answer.finish, answer.prompt_tokens, answer.completion_tokens]
+        return value if answer.logprobs is None else [*value, encode(answer.logprobs)]
+    return [list(answer.logprobs), list(answer.tokens)]
+
+
+def decode(value: list[Any], key: str = "") -> Answer:
+    """key: where the ledger has it (see Ledger.answer), for the record of where a row came from."""
+    if len(value) > 2:
+        text, finish, prompt, written, *scores = value
+        return Reply(text, finish, prompt, written, _log_probs(scores[0], "") if scores else None, key)
+    return _log_probs(value, key)
+
+
+def _log_probs(value: list[Any], key: str) -> TokenLogProbs:
+    return TokenLogProbs(tuple(float("-inf") if v is None else v for v in value[0]), tuple(value[1]), key=key)
