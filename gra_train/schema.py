@@ -16,20 +16,62 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
+class Serve(Section):
+    """How the server of a model is started (`engine` none: it is not)."""
+
+    engine: str = setting("none", "server to start for a model without url", choices=("none", "vllm", "transformers"))
+    python: str = setting("", "interpreter of the environment the server is installed in (default: this one)",
+                          identity=False)  # fmt: skip
+    gpus: list[int] = setting([], "GPUs of the server, by number; empty: free ones are assigned", identity=False)
+    tensor_parallel: int = setting(1, "GPUs that hold one model together (vLLM)", min=1, identity=False)
+    port: int = setting(0, "port on this machine; 0: a free one", min=0, max=65535, identity=False)
+    env: dict[str, str] = setting({}, "environment variables of the server, beside this process's", identity=False)
+    arguments: list[str] = setting([], "further arguments, e.g. [--max-model-len, '8192']; part of the ledger's keys")
+    start_timeout_s: float = setting(900.0, "until the server answers", unit="s", min=1, identity=False)
+    restarts: int = setting(5, "times that a server which ended is started again", min=0, identity=False)
+
+
+@dataclass(frozen=True)
 class Model(Section):
     """A language model: a local folder (or Hub name, or mini:NAME) in process, or a name behind a server."""
 
     name: str = setting("", "short name, used in reports and roles")
     path: str = setting("", "model folder, Hub name or mini:NAME; in process")
-    url: str = setting("", "base URL of an OpenAI-compatible server, e.g. http://localhost:8000/v1", identity=False)
+    url: str = setting(
+        "",
+        "base URLs of OpenAI-compatible servers of this model, separated by commas, e.g. http://localhost:8000/v1",
+        identity=False,
+    )
     served_name: str = setting("", "the model's name at that server (default: name)")
-    revision: str = setting("", "what the weights are: Hub revision or a label of your own; required behind a server")
+    revision: str = setting(
+        "", "what the weights are: Hub revision or a label of your own; required where a server gives no log-probabilities"
+    )
+    api: str = setting(
+        "chat",
+        "behind a server: chat, or completions (rendered here with the tokenizer of path)",
+        choices=("chat", "completions"),
+    )
     api_key_env: str = setting("", "name of the environment variable that holds the API key", identity=False)
+    license: str = setting("", "licence of the weights, told on cards (empty: unknown)", identity=False)
     dtype: str = setting("float32", "weights in process", choices=DTYPES)
     trust_remote_code: bool = setting(False, "allow this model's own Python code to run")
-    max_concurrency: int = setting(64, "calls in flight", unit="calls", min=1, identity=False)
+    max_concurrency: int = setting(
+        64, "calls in flight at each endpoint; 0: found from 429 and from latency", unit="calls", min=0, identity=False
+    )
+    connect_timeout_s: float = setting(10.0, "making a connection", unit="s", min=0.001, identity=False)
     timeout_s: float = setting(600.0, "one call, total", unit="s", min=0.001, identity=False)
-    retries: int = setting(4, "extra tries after a failed call (connection, 429, 5xx)", min=0, identity=False)
+    retries: int = setting(
+        8, "extra tries of a call that fails while its server answers others", unit="tries", min=0, identity=False
+    )
+    give_up_s: float = setting(
+        600.0, "the run ends when no endpoint of the model has answered for this long", unit="s", min=0, identity=False
+    )
+    on_failed_call: str = setting(
+        "skip", "a call that fails while others are answered: its sample lacks it, or the run stops", choices=("skip", "stop")
+    )
+    serve: dict[str, Any] = setting({}, "what differs from pool.serve for this model, e.g. {gpus: [4]}")
+    price_in: float | None = setting(None, "of prompt tokens", unit="money/1M tokens", min=0, identity=False)
+    price_out: float | None = setting(None, "of answer tokens", unit="money/1M tokens", min=0, identity=False)
 
 
 @dataclass(frozen=True)
@@ -42,6 +84,7 @@ class Pool(Section):
     batch_tokens: int = setting(
         16384, "in process: tokens of one forward batch, padding included", unit="tokens", min=1
     )
+    serve: Serve = setting(Serve, "servers that we start for models without url", identity=False)
 
 
 @dataclass(frozen=True)
@@ -50,7 +93,10 @@ class DataFile(Section):
 
     path: str = setting("", "file (.jsonl, .jsonl.gz, .json, .parquet), Hub data set, run folder, or mini:seeds|gold")
     format: str = setting(
-        "auto", "field mapping preset", choices=("auto", "alpaca", "gsm8k", "self_instruct", "chat", "fields")
+        "auto",
+        "field mapping preset; auto: found by the columns of the first row",
+        choices=("auto", "own", "alpaca", "wizardlm", "condor", "self_instruct", "dolly", "gsm8k", "sharegpt", "chat",
+                 "fields"),  # fmt: skip
     )
     fields: dict[str, str] = setting({}, "own mapping for format=fields: instruction, response, domain, ... -> column")
     split: str = setting("train", "split of a Hub data set")
@@ -58,6 +104,7 @@ class DataFile(Section):
     on_bad_row: str = setting(
         "stop", "a row that does not fit: stop with its line number, or skip and count", choices=("stop", "skip")
     )
+    license: str = setting("", "licence of the data, told on cards (empty: unknown)", identity=False)
 
 
 @dataclass(frozen=True)
@@ -89,10 +136,34 @@ class Dedup(Section):
 
     threshold: float = setting(0.9, "largest cosine to anything in the pool that is still kept", min=0, max=1)
     encoder: str = setting(
-        "all-MiniLM-L6-v2", "sentence encoder: a sentence-transformers name or folder, or 'hashing' (no download)"
+        "all-MiniLM-L6-v2",
+        "sentence encoder: a sentence-transformers name or folder, model2vec:NAME or model2vec:FOLDER (static, fast), "
+        "or hashing (no download, for closed languages)",
     )
     text: str = setting("instruction", "what is embedded", choices=("instruction", "response", "both"))
     include_seeds: bool = setting(True, "seeds count as pool items")
+    exact_below: int = setting(
+        50_000, "pools of fewer vectors are compared exactly, larger ones through a graph", unit="rows", min=0
+    )
+
+
+@dataclass(frozen=True)
+class Decontaminate(Section):
+    """Rows that share an n-gram of words with a question of a benchmark are dropped, with the question as evidence."""
+
+    against: list[str] = setting(
+        [], "benchmarks: evaluation (those of evaluation.tasks), names, or files of questions; empty: off"
+    )
+    ngram: int = setting(13, "words in a row that must be equal", unit="words", min=1)
+    text: str = setting("both", "what is compared of a row", choices=("instruction", "response", "both"))
+    folder: str = setting(
+        "", "folder of the benchmarks' files (default: $GRA_DATA_DIR; their content counts, not the place)",
+        identity=False,
+    )  # fmt: skip
+    on_missing: str = setting(
+        "stop", "a benchmark whose questions are not at hand: stop, or warn and say so on the card",
+        choices=("stop", "warn"),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,6 +177,20 @@ class Synthesis(Section):
     )
     wave: int = setting(1024, "candidates of one wave (a fixed index range)", min=1)
     block: int = setting(64, "in process: candidates whose calls are batched together", min=1)
+    lookahead: int = setting(
+        1,
+        "behind servers: waves started early that the round may not need (what is certain to be needed is not counted)",
+        unit="waves",
+        min=0,
+        identity=False,
+    )
+    stop_after: int | None = setting(
+        None,
+        "stop, to be resumed, when so many rounds are curated (0: when the seeds are annotated)",
+        unit="rounds",
+        min=0,
+        identity=False,
+    )
     T_mean: float = setting(8.0, "a response whose mean review score mu is below this is rejected", min=1, max=10)
     T_std: float = setting(1.5, "a population standard deviation sigma above this goes to the adjudicator", min=0)
     num_reviewers: int = setting(3, "reviewers of one sample", min=1)
@@ -140,6 +225,7 @@ class Synthesis(Section):
     max_tokens: int = setting(4096, "longest answer", unit="tokens", min=1)
     review: Review = setting(Review)
     dedup: Dedup = setting(Dedup)
+    decontaminate: Decontaminate = setting(Decontaminate)
     distill: DataFile = setting(
         DataFile, "instructions that the large model answers for data=distill (default: the seeds')"
     )
