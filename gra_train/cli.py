@@ -11,12 +11,14 @@ gra-train COMMAND [name=value ...]      settings and groups: gra-train config --
   run         an experiment from seeds to the comparison table    gra-train run experiment=mini
   synthesize  GRA on your seeds with your pool                    gra-train synthesize seeds=FILE pool=POOL
   preview     prompts and parsed answers of a few samples         gra-train preview seeds=FILE pool=POOL n=5
+  validate    is it ready, and what will it cost?                 gra-train validate experiment=gra/paper
   sft         fine-tune the student of every arm                  gra-train sft data=FILE student.path=FOLDER
   collate     up to COLLATE's last iteration                      gra-train collate experiment=mini
   evaluate    up to the scores of every arm                       gra-train evaluate experiment=mini
   compare     the comparison (= run)                              gra-train compare experiment=mini
   config      the resolved configuration, with origins            gra-train config experiment=mini
   table       a paper's table: plan, run, render                  gra-train table gra_table1 plan
+  ledger      the answers kept: stats, export, show, vacuum       gra-train ledger stats runs/ledger
   mini        the miniature world: list or build its models       gra-train mini build --out DIR
   doctor      what this machine has and lacks
 
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if command not in COMMANDS:
             raise UserError(f"No command {command!r}.{nearest(command, list(COMMANDS))} Known: {', '.join(COMMANDS)}.")
-        if any(word in ("-h", "--help") for word in rest) and command not in ("mini", "table"):
+        if any(word in ("-h", "--help") for word in rest) and command not in ("ledger", "mini", "table"):
             print(USAGE)
             return
         sys.exit(COMMANDS[command](rest))
@@ -104,6 +106,12 @@ def _mini(rest: list[str]) -> int:
     return mini(rest)
 
 
+def _ledger(rest: list[str]) -> int:
+    from gra_train.chat.ledger_command import main as ledger
+
+    return ledger(rest)
+
+
 def _doctor(rest: list[str]) -> int:
     from gra_train.doctor import doctor
 
@@ -114,6 +122,12 @@ def _preview(rest: list[str]) -> int:
     from gra_train.synthesis.preview import main as preview
 
     return preview(rest)
+
+
+def _validate(rest: list[str]) -> int:
+    from gra_train.validate import main as validate
+
+    return validate(rest)
 
 
 def _table(rest: list[str]) -> int:
@@ -131,7 +145,9 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "compare": _experiment("compare"),
     "config": _config,
     "preview": _preview,
+    "validate": _validate,
     "table": _table,
+    "ledger": _ledger,
     "mini": _mini,
     "doctor": _doctor,
 }
