@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from gra_train.chat.serve import resolve
 from gra_train.errors import UserError, nearest
 from gra_train.locate import MINI, fingerprint, model_folder
 from gra_train.runs import Run, content_hash
@@ -40,8 +41,9 @@ SYNTHESISED = ("unreviewed", "gra", "solo", "distill")
 """Sources that arms.NAME.synthesis can change."""
 
 GENERATOR = ("prompts", "temperature", "response_temperature", "top_p", "max_tokens", "parse_retries", "block")
-LOOP = (*GENERATOR, "target", "rounds", "max_candidates", "wave", "roles", "domains", "min_examples", "max_examples",
-        "num_reviewers", "T_mean", "T_std", "respond", "review", "dedup", "checker")  # fmt: skip
+LOOP = (*GENERATOR, "target", "rounds", "max_candidates", "wave", "lookahead", "stop_after", "roles", "explore",
+        "domains", "min_examples", "max_examples", "num_reviewers", "T_mean", "T_std", "respond", "review", "dedup",
+        "checker")  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +133,7 @@ class _Builder:
     """Makes nodes; the same request gives the same node."""
 
     def __init__(self, config: Config) -> None:
-        self.config = config
+        self.config = config = change(config, pool=resolve(config.pool))
         self.ledger = str(Path(config.runs_dir) / "ledger")
         self.made: dict[str, Node] = {}
 
@@ -326,7 +328,9 @@ def _ordered(last: Node) -> Iterator[Node]:
 def _by_content(value: Any) -> Any:
     """Paths of models and files replaced by fingerprints of what they hold: a changed file is another identity."""
     if isinstance(value, Model):
-        return change(value, path=fingerprint(model_folder(value.path))) if value.path else value
+        server = {name: value.serve[name] for name in ("engine", "arguments") if name in value.serve}
+        path = fingerprint(model_folder(value.path)) if value.path else ""
+        return change(value, path=path, serve=server)
     if isinstance(value, DataFile):
         outside = value.path and not value.path.startswith(MINI)
         return change(value, path=fingerprint(value.path)) if outside else value

@@ -98,6 +98,11 @@ def log_metrics(out: Path, values: Mapping[str, Any]) -> None:
         file.write(json.dumps(dict(values)) + "\n")
 
 
+def reset_metrics(out: Path) -> None:
+    """Forget what earlier attempts logged: for a stage that starts over when it is resumed."""
+    (out.parent / "metrics.jsonl").unlink(missing_ok=True)
+
+
 @dataclass
 class Lease:
     """Ownership of a run, kept alive by a heartbeat thread."""

@@ -22,18 +22,19 @@ from gra_train.data.load import load
 from gra_train.errors import UserError
 from gra_train.records import Sample, read_samples, write_jsonl, write_samples
 from gra_train.reporting.cards import write_card
+from gra_train.runs import Stopped, reset_metrics
 from gra_train.schema import Model
 from gra_train.stages import DistillStage, SeedsStage, SynthesizeStage
 from gra_train.synthesis import funnel
 from gra_train.synthesis.adaptive import Experience, depends_on_previous_wave
 from gra_train.synthesis.annotate import annotate, completed
 from gra_train.synthesis.calls import Attempt, Call, ask_all
-from gra_train.synthesis.candidate import CandidateTable
 from gra_train.synthesis.checker import checker
 from gra_train.synthesis.draw import Corpus, check_names, check_pool, number
 from gra_train.synthesis.embed import encoder
 from gra_train.synthesis.prompts import family
-from gra_train.synthesis.rounds import Loop, Round, run_rounds
+from gra_train.synthesis.recording import Recording
+from gra_train.synthesis.rounds import Loop, Watch, run_rounds
 
 if TYPE_CHECKING:
     from gra_train.chat.pool import OpenPool
@@ -71,7 +72,8 @@ def synthesize(config: SynthesizeStage, inputs: Mapping[str, Path], out: Path) -
     """The GRA loop over inputs["seeds"].
 
     -> data.jsonl (kept rows, by round and index), candidates.parquet (all, with fate), funnel.json, usage.json;
-    with adaptive roles weights.jsonl (what each wave was drawn and weighed by).
+    of several rounds data-round-<k>.jsonl (the kept rows of the first k); with adaptive roles weights.jsonl (what each
+    wave was drawn and weighed by).
     Raises UserError, before any work is spent, for a pool that is too small for its roles.
     """
     synthesis, names = config.synthesis, [m.name for m in config.pool.models]
@@ -79,44 +81,52 @@ def synthesize(config: SynthesizeStage, inputs: Mapping[str, Path], out: Path) -
     annotated = read_samples(inputs["seeds"])
     Corpus.of(annotated)
     encode, check = encoder(synthesis.dedup.encoder), checker(synthesis.checker)
-    counts: funnel.Counts = funnel.Counts()
-    finished: list[dict[str, Any]] = []
+    experience = Experience(names, T_mean=synthesis.T_mean) if depends_on_previous_wave(synthesis) else None
+    reset_metrics(out)  # everything is told again, from the ledger: earlier lines would be there twice
     with (
         _pool(config.pool.models, config.ledger, config.pool.batch_tokens, out) as models,
-        CandidateTable(out / "candidates.parquet") as table,
+        Recording(out, T_mean=synthesis.T_mean, rounds=synthesis.rounds) as record,
         progress.task("synthesis", total=None, unit="candidates") as bar,
     ):
-        experience = Experience(names, T_mean=synthesis.T_mean) if depends_on_previous_wave(synthesis) else None
-        prompts, key_of = family(synthesis.prompts), models.key_of
-        loop = Loop(config.seed, synthesis, names, prompts, models.run, encode, check, key_of, experience)
-
-        def on_round(done: Round) -> None:
-            table.append(done.candidates)
-            counts.update(funnel.count(done.candidates, T_mean=synthesis.T_mean))
-            finished.append({"round": done.number, "candidates": len(done.candidates), "waves": done.waves,
-                             "share": done.share, "kept": len(done.kept), "ended_by": done.ended_by})  # fmt: skip
+        loop = Loop(
+            config.seed, synthesis, names, family(synthesis.prompts), models.stream, encode, check, models.key_of,
+            experience, models.lockstep, out,
+        )  # fmt: skip
 
         def on_wave(round: int, candidates: int, kept: int) -> None:
+            before = sum(done.candidates for done in record.rounds)
+            bar.total = _expected(before + candidates, kept, synthesis.target, synthesis.max_candidates)
             bar.note = f"round {round + 1} of {synthesis.rounds}, {kept} of {synthesis.target} rows"
             _log_metrics(
                 out, {"synthesis/round": round, "synthesis/round_candidates": candidates, "synthesis/kept": kept}
             )
 
-        kept = run_rounds(loop, annotated, on_round=on_round, on_wave=on_wave, on_done=bar.advance)
+        watch = Watch(record.candidates, record.round, on_wave, bar.advance)
+        kept = run_rounds(loop, annotated, watch, stop_after=synthesis.stop_after)
+        if len(record.rounds) == synthesis.stop_after != synthesis.rounds:
+            raise Stopped(f"{len(record.rounds)} of {synthesis.rounds} rounds are curated (synthesis.stop_after)")
+    if in_vain := sum(done.in_vain for done in record.rounds):
+        log.info("%d candidates were started beyond the end of a round (synthesis.lookahead)", in_vain)
     scoring = "none" if synthesis.review.mode == "none" else synthesis.review.scoring
-    write_samples(out, kept)
     if experience:
         write_jsonl(out / "weights.jsonl", experience.frozen)
-    report = funnel.render(counts, models=names, rounds=finished, scoring=scoring, checked=check is not None)
+    rounds = [{"round": r.number, "candidates": r.candidates, "waves": r.waves, "share": r.share, "kept": r.kept,
+               "ended_by": r.ended_by} for r in record.rounds]  # fmt: skip
+    report = funnel.render(record.counts, models=names, rounds=rounds, scoring=scoring, checked=check is not None)
     _write_json(out / "funnel.json", report)
     _log_metrics(out, {f"synthesis/{step}/{name}": value for step, row in report["steps"].items()
                        for name, value in row.items() if value is not None})  # fmt: skip
     if (out.parent / "config.yaml").is_file():  # as in every run
         write_card(out)
-    if len(kept) < synthesis.target:
+    if kept < synthesis.target:
         log.warning(
-            "%d of %d rows were kept; funnel.json says what became of the other candidates", len(kept), synthesis.target
+            "%d of %d rows were kept; funnel.json says what became of the other candidates", kept, synthesis.target
         )
+
+
+def _expected(candidates: int, kept: int, target: int, most: int) -> int | None:
+    """Candidates that the whole synthesis will take if it goes on as it went; None before anything is kept."""
+    return min(most, max(candidates, round(candidates * target / kept))) if kept else None
 
 
 def distill(config: DistillStage, inputs: Mapping[str, Path], out: Path) -> None:
@@ -171,8 +181,10 @@ def distill(config: DistillStage, inputs: Mapping[str, Path], out: Path) -> None
 def _pool(models: Sequence[Model], ledger: str, batch_tokens: int, out: Path) -> Iterator[OpenPool]:
     """The open pool; on a clean exit writes usage.json: what the data cost in calls and tokens, whenever paid."""
     from gra_train.chat.pool import open_pool
+    from gra_train.chat.servers import serving
 
-    with open_pool(models, ledger=Path(ledger) if ledger else out.parent / "ledger", batch_tokens=batch_tokens) as pool:
+    folder = Path(ledger) if ledger else out.parent / "ledger"
+    with serving(models, out.parent) as placed, open_pool(placed, ledger=folder, batch_tokens=batch_tokens) as pool:
         yield pool
         usage = pool.usage()
         _write_json(out / "usage.json", _without(usage, {"from_ledger", "computed"}))

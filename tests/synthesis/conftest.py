@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from gra_train.chat.dispatch import take
 from gra_train.chat.protocol import Completion, Reply
 from gra_train.records import Sample
 from gra_train.synthesis.prompts import family
@@ -60,6 +61,17 @@ class Scripted:
         results = asyncio.run(tell())
         if on_done:
             on_done(len(results))
+        return results
+
+    def stream(self, stories, *, block=64, on_done=None):
+        """As OpenPool.stream with a model in process; `order` may shuffle what finishes within a block."""
+        source, start, exhausted = iter(stories), 0, False
+        while not exhausted:
+            part, exhausted = take(source, block)
+            yield from self.order(list(enumerate(self.run(part, on_done=on_done), start)))
+            start += len(part)
+
+    def order(self, results):
         return results
 
     def count(self):

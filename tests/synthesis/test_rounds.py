@@ -1,7 +1,7 @@
 """Waves, rounds, the cut, the growing pool and the funnel, under scripted models."""
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -9,26 +9,53 @@ from gra_train.mini.data import problems
 from gra_train.records import Fate, Sample
 from gra_train.schema import Dedup, Synthesis
 from gra_train.synthesis import funnel
-from gra_train.synthesis.candidate import Candidate
 from gra_train.synthesis.checker import checker
 from gra_train.synthesis.curation import Index
 from gra_train.synthesis.draw import Corpus
 from gra_train.synthesis.embed import hashing
 from gra_train.synthesis.prompts import family
-from gra_train.synthesis.rounds import Loop, curate, cut, run_rounds, share_of
+from gra_train.synthesis.rounds import Good, Loop, Round, Watch, curate, run_rounds, share_of
 
 MODELS = ("ada", "bea", "cyd", "dot", "eve")
 
 
-def made(pool, seeds, **settings):
+@dataclass
+class Done:
+    """A finished round with its candidates."""
+
+    of: Round
+    candidates: list
+
+    @property
+    def kept(self):
+        return [c for c in self.candidates if c.fate is Fate.KEPT]
+
+    def __getattr__(self, name):
+        return getattr(self.of, name)
+
+
+def told(loop, seeds, **options):
+    """(kept samples, finished rounds) of a synthesis."""
+    candidates, rounds = [], []
+
+    def on_round(done):
+        rounds.append(Done(done, list(candidates)))
+        candidates.clear()
+
+    count = run_rounds(loop, seeds, Watch(candidates.extend, on_round), **options)
+    kept = [c.sample() for done in rounds for c in done.kept]
+    assert count == len(kept)
+    assert all((d.of.candidates, d.of.kept) == (len(d.candidates), len(d.kept)) for d in rounds)
+    return kept, rounds
+
+
+def made(pool, seeds, lockstep=True, **settings):
     """(kept samples, finished rounds, loop) of a synthesis."""
     dedup = settings.pop("dedup", Dedup(encoder="hashing"))
     check = settings.pop("check", None)
     synthesis = Synthesis(**({"target": 30, "rounds": 3, "wave": 8, "max_candidates": 400, "dedup": dedup} | settings))
-    loop = Loop(5, synthesis, MODELS, family(synthesis.prompts), pool.run, hashing, check)
-    rounds = []
-    kept = run_rounds(loop, seeds, on_round=rounds.append)
-    return kept, rounds, loop
+    loop = Loop(5, synthesis, MODELS, family(synthesis.prompts), pool.stream, hashing, check, lockstep=lockstep)
+    return *told(loop, seeds), loop
 
 
 def test_shares_add_up():
@@ -114,6 +141,9 @@ def test_the_result_does_not_depend_on_block_or_order(seeds, scripted):
         def run(self, stories, **options):
             return super().run(list(stories)[::-1], **options)[::-1]
 
+        def order(self, results):
+            return results[::-1]
+
     assert made(scripted(), seeds)[:2] == made(Backwards(), seeds, block=3)[:2]
 
 
@@ -130,51 +160,21 @@ def test_a_longer_wave_keeps_the_same_candidates(seeds, scripted):
     assert all(long[i] == short[i] for i in short.keys() & long.keys())
 
 
-def candidate(index, text, mu, fate=Fate.KEPT):
-    return Candidate(
-        f"c{index}", 0, index, "Math", "ada", MODELS[1:4], "eve", (), fate=fate, instruction=text, response="r", mu=mu
-    )
+def twins(texts, mus, pool=None):
+    """Twins by number of the text, after curation in descending mu."""
+    goods = [Good(str(i), i, mu) for i, mu in enumerate(mus)]
+    found = curate(goods, hashing(texts), pool or Index(), threshold=0.9)
+    return {int(id): (twin.id, round(twin.cosine, 6)) for id, twin in found.items()}
 
 
-@pytest.fixture
-def loop(scripted):
-    return Loop(0, Synthesis(dedup=Dedup(encoder="hashing")), MODELS, family("tags"), scripted().run, hashing)
+def test_of_two_copies_the_better_stays_whatever_its_index():
+    assert twins(["count the red boats", "count the red boats", "sing a song"], [8.2, 9.5, 8.0]) == {0: ("1", 1.0)}
 
 
-def test_of_two_copies_the_better_stays_whatever_its_index(loop):
-    rows = [
-        candidate(0, "count the red boats", 8.2),
-        candidate(1, "count the red boats", 9.5),
-        candidate(2, "sing a song", 8.0),
-    ]
-    fates = curate(loop, rows, Index())
-    assert [c.fate for c in fates] == [Fate.DUPLICATE, Fate.KEPT, Fate.KEPT]
-    assert (fates[0].twin, fates[0].cosine) == ("c1", 1.0)
-
-
-def test_a_copy_of_the_pool_is_dropped_and_names_its_twin(loop):
+def test_a_copy_of_the_pool_is_dropped_and_names_its_twin():
     pool = Index()
     pool.add(["seed-3"], hashing(["count the red boats"]))
-    (row,) = curate(loop, [candidate(0, "count the red boats", 10.0)], pool)
-    assert (row.fate, row.twin) == (Fate.DUPLICATE, "seed-3")
-
-
-def test_what_was_rejected_is_not_curated(loop):
-    rows = [candidate(0, "a b c", 7.0, Fate.REJECTED_SCORE), candidate(1, "a b c", 9.0)]
-    assert [c.fate for c in curate(loop, rows, Index())] == [Fate.REJECTED_SCORE, Fate.KEPT]
-
-
-def test_the_cut_is_by_index_and_after_curation(loop):
-    rows = [candidate(i, f"task {'x' * i} {i}", 8 + i / 10) for i in range(6)]
-    rows[1] = replace(rows[1], fate=Fate.DUPLICATE)
-    assert [c.fate for c in cut(rows, 3)] == [
-        Fate.KEPT,
-        Fate.DUPLICATE,
-        Fate.KEPT,
-        Fate.KEPT,
-        Fate.SURPLUS,
-        Fate.SURPLUS,
-    ]
+    assert twins(["count the red boats"], [10.0], pool) == {0: ("seed-3", 1.0)}
 
 
 def test_seeds_count_as_pool_items_unless_told_otherwise(seeds, scripted):
@@ -265,8 +265,7 @@ def test_a_candidate_is_embedded_once(seeds, scripted):
 
     synthesis = Synthesis(target=20, rounds=1, wave=4, max_candidates=200, dedup=Dedup(encoder="hashing"))
     copies = scripted(instruction=lambda m, r: f"<instruction>Count to {r.seed % 40} and back</instruction>")
-    loop = Loop(5, synthesis, MODELS, family("tags"), copies.run, encode)
-    rounds = []
-    kept = run_rounds(loop, seeds, on_round=rounds.append)
+    loop = Loop(5, synthesis, MODELS, family("tags"), copies.stream, encode)
+    _, rounds = told(loop, seeds)
     assert rounds[0].waves > 6  # duplicates: curation ran several times
-    assert len(encoded) == len(seeds) + len(rounds[0].candidates) + len(kept)
+    assert len(encoded) == len(seeds) + len(rounds[0].candidates)

@@ -72,7 +72,8 @@ def test_seeds_are_annotated_by_the_pool_in_rotation(base):
 
 def test_synthesize_writes_every_candidate_with_its_fate(base):
     out = run(base, "gra", small())
-    assert sorted(contents(out)) == ["candidates.parquet", "data.jsonl", "funnel.json", "usage.json"]
+    exports = ["data-round-1.jsonl", "data-round-2.jsonl"]
+    assert sorted(contents(out)) == ["candidates.parquet", *exports, "data.jsonl", "funnel.json", "usage.json"]
     kept, table = read_samples(out), pq.read_table(out / "candidates.parquet").to_pylist()
     report = json.loads((out / "funnel.json").read_text())
     assert report["candidates"] == len(table)
@@ -89,6 +90,10 @@ def test_synthesize_writes_every_candidate_with_its_fate(base):
     for sample in kept:
         problem = parse(sample.instruction)
         assert problem is None or split_of(problem) == "train"
+    first, both = (read_samples(out / name) for name in exports)
+    assert first == [s for s in kept if s.id.startswith("r0-")]
+    assert len(first) == 3
+    assert both == kept
     metrics = [json.loads(line) for line in (out.parent / "metrics.jsonl").read_text().splitlines()]
     assert metrics[-1]["synthesis/kept/rows"] == len(kept)
 
