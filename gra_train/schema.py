@@ -13,6 +13,7 @@ from gra_train.settings import Section, setting
 
 SCHEDULES = ("linear", "cosine", "constant")
 DTYPES = ("float32", "bfloat16", "float16")
+FORMATS = ("auto", "own", "alpaca", "wizardlm", "condor", "self_instruct", "dolly", "gsm8k", "sharegpt", "chat", "fields")
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,7 @@ class DataFile(Section):
     format: str = setting(
         "auto",
         "field mapping preset; auto: found by the columns of the first row",
-        choices=("auto", "own", "alpaca", "wizardlm", "condor", "self_instruct", "dolly", "gsm8k", "sharegpt", "chat",
-                 "fields"),  # fmt: skip
+        choices=FORMATS,
     )
     fields: dict[str, str] = setting({}, "own mapping for format=fields: instruction, response, domain, ... -> column")
     split: str = setting("train", "split of a Hub data set")

@@ -20,10 +20,13 @@ def detect(row: Mapping[str, Any]) -> str:
     """The format of a row by its columns. Raises BadRow where none fits."""
     columns = set(row)
     for name, needed in (
+        ("dolly", {"instruction", "context", "response"}),
         ("own", {"instruction", "response"}),
         ("alpaca", {"instruction", "output"}),
         ("self_instruct", {"instruction", "instances"}),
         ("gsm8k", {"question", "answer"}),
+        ("condor", {"prompt", "prediction"}),
+        ("dolly", {"prompt", "response"}),
     ):
         if needed <= columns:
             return name
@@ -34,7 +37,8 @@ def detect(row: Mapping[str, Any]) -> str:
     raise BadRow(
         f"no known format has the columns {', '.join(sorted(columns)) or '(none)'}; "
         "expected instruction + response, instruction + output (alpaca), question + answer (gsm8k), "
-        "instruction + instances (self_instruct), messages or conversations (chat); "
+        "instruction + instances (self_instruct), instruction + context + response (dolly), prompt + prediction "
+        "(condor), messages or conversations (chat); "
         "or set format=fields with fields.instruction=COLUMN and fields.response=COLUMN"
     )
 
@@ -103,6 +107,30 @@ def _self_instruct(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _wizardlm(row: dict[str, Any]) -> dict[str, Any]:
+    """Evol-Instruct: the 70k set has Alpaca's columns, the 196k set conversations."""
+    return _chat(row) if "conversations" in row else _alpaca(row)
+
+
+def _condor(row: dict[str, Any]) -> dict[str, Any]:
+    _need(row, "prompt", "prediction")
+    return {"instruction": row["prompt"], "response": row["prediction"]}
+
+
+_TEMPLATE = re.compile(r"\ABelow is an instruction that .*?### Instruction:\n(.*?)\s*### Response:\s*\Z", re.DOTALL)
+
+
+def _dolly(row: dict[str, Any]) -> dict[str, Any]:
+    """instruction, context, response; or prompt and response, without Alpaca's template around the prompt."""
+    if "prompt" in row:
+        _need(row, "response")
+        prompt = row["prompt"]
+        inside = _TEMPLATE.match(prompt) if isinstance(prompt, str) else None
+        return {"instruction": inside[1] if inside else prompt, "response": row["response"]}
+    _need(row, "instruction", "response")
+    return {"instruction": _joined(row["instruction"], row.get("context", "")), "response": row["response"]}
+
+
 _USER, _ASSISTANT = ("user", "human", "prompter"), ("assistant", "gpt", "chatgpt", "bot", "model")
 
 
@@ -124,5 +152,6 @@ def _chat(row: dict[str, Any]) -> dict[str, Any]:
 
 
 _MAPPERS: dict[str, Mapper] = {
-    "own": _own, "alpaca": _alpaca, "gsm8k": _gsm8k, "self_instruct": _self_instruct, "chat": _chat,
+    "own": _own, "alpaca": _alpaca, "wizardlm": _wizardlm, "condor": _condor, "self_instruct": _self_instruct,
+    "dolly": _dolly, "gsm8k": _gsm8k, "sharegpt": _chat, "chat": _chat,
 }  # fmt: skip

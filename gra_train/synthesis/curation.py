@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from gra_train.records import Sample
 from gra_train.schema import Dedup
@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 BLOCK = 1024
 """Rows compared at a time: memory is BLOCK x BLOCK cosines, never n x n."""
+
+EXACT_BELOW = 50_000
+"""Below this many vectors comparing with all of them costs no more than a graph does, and is exact."""
+
+NEIGHBOURS, CONNECTIVITY, EXPANSION = 16, 16, 64
+"""Of the graph: candidates whose cosine is recomputed, links of a vector, breadth of a search (benchmarks/dedup.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +33,17 @@ class Twin:
 
 @dataclass(slots=True)
 class Index:
-    """Unit vectors with ids, in blocks; grows, never shrinks. Comparison is exact."""
+    """Unit vectors with ids; grows, never shrinks. Exact below `exact_below` vectors, from there on an HNSW graph.
 
+    The graph (usearch; vectors as 8-bit integers, one thread) only proposes neighbours: cosines are computed from the
+    float32 vectors. It is a function of the vectors and their order, however they were handed over.
+    """
+
+    exact_below: int = EXACT_BELOW
     ids: list[str] = field(default_factory=list)
     _blocks: list[np.ndarray] = field(default_factory=list)
+    _graph: Any = None
+    _linked: set[int] = field(default_factory=set)
 
     def add(self, ids: Sequence[str], vectors: np.ndarray) -> None:
         """Append n vectors [n, dimensions]; the last block is filled before a new one is begun."""
@@ -39,13 +52,42 @@ class Index:
         assert len(ids) == len(vectors), "one id for each vector"
         if not len(ids):
             return
+        new, known = vectors, len(self.ids)
         if self._blocks and len(self._blocks[-1]) < BLOCK:
             vectors = np.concatenate([self._blocks.pop(), vectors])
         self._blocks += [vectors[i : i + BLOCK] for i in range(0, len(vectors), BLOCK)]
         self.ids += ids
+        if self._graph is not None:
+            self._link(known, new)
+        elif len(self.ids) >= self.exact_below:
+            self._graph = _empty_graph(new.shape[1])
+            for start, block in zip(range(0, len(self.ids), BLOCK), self._blocks, strict=True):
+                self._link(start, block)
+
+    def _link(self, start: int, vectors: np.ndarray) -> None:
+        """Add n vectors to the graph, each text once: many equal ones link to each other alone and cut others off."""
+        import numpy as np
+
+        fresh = []
+        for i, row in enumerate(np.rint(vectors * 127).astype(np.int8)):
+            seen = hash(row.tobytes())
+            if seen not in self._linked:
+                self._linked.add(seen)
+                fresh.append(i)
+        self._graph.add(np.asarray(fresh, np.int64) + start, vectors[fresh], threads=1)
 
     def nearest(self, vectors: np.ndarray) -> list[Twin | None]:
-        """For each of at most BLOCK vectors, the item of largest cosine (the earliest of equals); None if empty."""
+        """For each of at most BLOCK vectors, the item of largest cosine (the earliest of equals); None if empty.
+
+        From a graph: the largest cosine among NEIGHBOURS proposed items, which may miss the nearest one.
+        """
+        if not self.ids:
+            return [None] * len(vectors)
+        where, best = self._compare(vectors) if self._graph is None else self._propose(vectors)
+        return [Twin(self.ids[i], float(v)) for i, v in zip(where, best, strict=True)]
+
+    def _compare(self, vectors: np.ndarray) -> tuple[Any, Any]:
+        """(place [n], cosine [n]) of the nearest item, by comparing with every item."""
         import numpy as np
 
         best: Any = np.full(len(vectors), -2.0, np.float32)
@@ -58,18 +100,40 @@ class Index:
             better = value > best
             best[better], where[better] = value[better], column[better] + start
             start += len(block)
-        return [Twin(self.ids[i], float(v)) if v >= -1.5 else None for i, v in zip(where, best, strict=True)]
+        return where, best
+
+    def _propose(self, vectors: np.ndarray) -> tuple[Any, Any]:
+        """(place [n], cosine [n]) of the nearest of the items that the graph proposes."""
+        import numpy as np
+
+        found = self._graph.search(vectors, NEIGHBOURS, threads=1)  # fewer than that: the rest is item 0
+        keys = np.sort(found.keys.astype(np.int64).reshape(len(vectors), -1), axis=1)  # the earliest of equals first
+        items = np.stack([self._blocks[key // BLOCK][key % BLOCK] for key in keys.ravel()])
+        cosines = np.einsum("nd,nkd->nk", vectors, items.reshape(*keys.shape, -1))
+        column = cosines.argmax(axis=1)
+        rows = np.arange(len(vectors))
+        return keys[rows, column], cosines[rows, column]
+
+
+def _empty_graph(dimensions: int) -> Any:
+    from usearch.index import Index as Graph
+
+    return Graph(
+        ndim=dimensions, metric="cos", dtype="i8", connectivity=CONNECTIVITY,
+        expansion_add=EXPANSION, expansion_search=EXPANSION,
+    )  # fmt: skip
 
 
 def greedy(ids: Sequence[str], vectors: np.ndarray, pool: Index, *, threshold: float) -> list[Twin | None]:
     """Which of the texts to drop, taken in the given order: for each its twin, or None where it is kept.
 
     A text is kept if its largest cosine to anything in the pool, or to a text kept before it, is below `threshold`.
-    Equal to the exact greedy result; block by block, so that memory is linear. `pool` is not changed.
+    Equal to the exact greedy result while pool and kept rows are each fewer than `pool.exact_below`; beyond that a row
+    may be kept whose twin the graph did not propose. Block by block, so that memory is linear. `pool` is not changed.
     """
     import numpy as np
 
-    kept = Index()
+    kept = Index(pool.exact_below)
     twins: list[Twin | None] = []
     for start in range(0, len(ids), BLOCK):
         block = vectors[start : start + BLOCK]
@@ -92,7 +156,19 @@ def _nearer(a: Twin | None, b: Twin | None) -> Twin | None:
     return b if a is None or (b is not None and b.cosine > a.cosine) else a
 
 
-def best_first(candidates: Sequence[Candidate]) -> list[Candidate]:
+class Ranked(Protocol):
+    """What is sorted by review."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def mu(self) -> float | None: ...
+
+
+R = TypeVar("R", bound=Ranked)
+
+
+def best_first(candidates: Sequence[R]) -> list[R]:
     """By mu, descending; ties, and candidates without a review, by index."""
     return sorted(candidates, key=lambda c: (-(c.mu or 0.0), c.index))
 

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from gra_train.compose import compose, groups
 from gra_train.data.load import load, read
 from gra_train.errors import UserError
 from gra_train.mini.language import is_correct
 from gra_train.records import Sample, write_samples
 from gra_train.schema import DataFile
+from gra_train.settings import change
 
 ROWS = [{"instruction": "Add 2 and 3.", "response": "5"}, {"instruction": "Name a colour.", "response": "red"}]
 
@@ -75,6 +77,11 @@ FORMATS = {
                       {"role": "assistant", "content": "Hello."}, {"role": "user", "content": "More?"}]},
         ("Hi?", "Hello."),
     ),
+    "condor": ({"prompt": "Plan a trip.", "prediction": "Go by train."}, ("Plan a trip.", "Go by train.")),
+    "dolly": (
+        {"instruction": "Who won?", "context": "Ann beat Bob.", "response": "Ann.", "category": "closed_qa"},
+        ("Who won?\n\nAnn beat Bob.", "Ann."),
+    ),
 }  # fmt: skip
 
 
@@ -85,9 +92,37 @@ def test_formats(file, name, detected):
     assert pairs(load(DataFile(path=file([row]), format="auto" if detected else name))) == [expected]
 
 
-def test_sharegpt(file):
-    row = {"conversations": [{"from": "human", "value": "Hi?"}, {"from": "gpt", "value": "Hello."}]}
-    assert pairs(load(DataFile(path=file([row])))) == [("Hi?", "Hello.")]
+@pytest.mark.parametrize("name", ["auto", "sharegpt", "wizardlm"])
+def test_conversations(file, name):
+    turns = [("gpt", "(cut)"), ("human", "Hi?"), ("gpt", "Hello."), ("human", "More?")]
+    row = {"id": "c7", "conversations": [{"from": who, "value": text} for who, text in turns]}
+    (one,) = load(DataFile(path=file([row]), format=name))
+    assert (one.id, one.instruction, one.response) == ("c7", "Hi?", "Hello.")
+
+
+def test_wizardlm_with_the_columns_of_alpaca(file):
+    path = file([{"instruction": "Evolve.", "output": "Done."}])
+    assert pairs(load(DataFile(path=path, format="wizardlm"))) == [("Evolve.", "Done.")]
+
+
+def test_a_prompt_in_the_template_of_alpaca_is_taken_out(file):
+    template = "Below is an instruction that describes a task. Answer.\n\n### Instruction:\n{}\n\n### Response:\n"
+    rows = [{"prompt": template.format("What is it?\n\n### Input:\nA cat."), "response": "A cat."},
+            {"prompt": "What else?", "response": "A dog."}]  # fmt: skip
+    expected = [("What is it?\n\n### Input:\nA cat.", "A cat."), ("What else?", "A dog.")]
+    assert pairs(load(DataFile(path=file(rows)))) == expected
+
+
+@pytest.mark.parametrize("name", sorted(set(groups()["seeds"]) - {"mini"}))
+def test_every_preset_reads_its_format(file, name):
+    """conf/seeds/<name> with a file in place of its Hub name."""
+    preset = compose([f"seeds={name}"]).seeds
+    rows = {"sharegpt": {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]},
+            "wizardlm": {"instruction": "a", "output": "b"}}  # fmt: skip
+    given, (question, _) = (rows[name], ("a", "b")) if name in rows else FORMATS[name]
+    loaded = read(change(preset, path=file([given, {"strange": 1}]), on_bad_row="skip"))
+    assert [s.instruction for s in loaded.samples] == [question]
+    assert "line 2: no column" in loaded.skipped[0]
 
 
 def test_own_fields(file):
@@ -205,21 +240,31 @@ def test_the_miniature(caplog):
         load(DataFile(path="mini:golt"))
 
 
-DATA = os.environ.get("GRA_DATA_DIR")
-needs_data = pytest.mark.skipif(not DATA, reason="GRA_DATA_DIR is not set: the shared data folder is not here")
-
-
-@needs_data
-def test_the_seed_tasks_of_self_instruct():
-    rows = load(DataFile(path=f"{DATA}/self_instruct/seed_tasks.jsonl.gz"))
+def test_the_seed_tasks_of_self_instruct(data_dir):
+    rows = load(DataFile(path=f"{data_dir}/self_instruct/seed_tasks.jsonl.gz"))
     assert len(rows) == 175
     assert rows[0].id == "seed_task_0"
     assert all(r.instruction and r.response for r in rows)
 
 
-@needs_data
-def test_gsm8k():
-    rows = load(DataFile(path=f"{DATA}/gsm8k/train.jsonl.gz", format="gsm8k"))
+def test_gsm8k(data_dir):
+    rows = load(DataFile(path=f"{data_dir}/gsm8k/train.jsonl.gz", format="gsm8k"))
     assert len(rows) == 7473
     assert not any("<<" in r.response for r in rows)
     assert all("####" in r.response for r in rows)
+
+
+SETS = {
+    "dolly_hhrlhf/train_1000": 1000, "gpteacher/codegen_instruct": 4535, "gpteacher/roleplay_instruct": 1923,
+    "gpteacher/toolformer_sim0.6": 2396, "cot/aqua_train": 2728, "cot/strategyqa_train": 2061,
+    "self_instruct/user_oriented_instructions": 252,
+}  # fmt: skip
+
+
+def test_other_real_sets_load_and_say_which_rows_do_not_fit(data_dir):
+    for name, rows in SETS.items():
+        loaded = read(DataFile(path=f"{data_dir}/{name}.jsonl.gz", on_bad_row="skip"))
+        assert len(loaded.samples) + len(loaded.skipped) == rows, name
+        assert len(loaded.samples) > 0.97 * rows, loaded.skipped[:3]
+        assert all(", line " in complaint for complaint in loaded.skipped)
+        assert not any("### Instruction" in s.instruction for s in loaded.samples), name

@@ -1,0 +1,128 @@
+"""Near-duplicate removal at size: time, memory and recall of `synthesis.curation.greedy`, exact and with the graph.
+
+    python benchmarks/dedup.py                                # 10,000, 30,000 and 100,000 rows, both ways
+    python benchmarks/dedup.py --rows 100000 1000000 --way graph
+
+Vectors of 384 dimensions in clusters, of which 30% are noisy copies (cosine 0.91 to 0.99) of an earlier row that is none,
+so that the right answer is known at every size. recall: copies that are dropped; right twin: and name the row that they
+are a copy of; nearest found: of 1,000 rows that are no copies, those whose nearest row (of 100,000) the graph finds. Each measurement is a process of its own, on one thread; seconds are CPU
+time, memory is the process's peak with and without the vectors that it is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import resource
+import subprocess
+import sys
+import time
+from typing import Any
+
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+DIMENSIONS, COPIES, THRESHOLD, PROBES = 384, 0.3, 0.9, 1000
+
+
+def vectors_of(n: int, seed: int = 0) -> tuple[Any, Any]:
+    """(unit vectors [n, 384], source [n]: the row that a row is a copy of, or -1)."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((max(n // 50, 1), DIMENSIONS), np.float32)
+    vectors = np.empty((n, DIMENSIONS), np.float32)
+    source = np.full(n, -1)
+    copies = rng.random(n) < COPIES
+    copies[0] = False
+    originals = np.flatnonzero(~copies)
+    for start in range(0, n, 10_000):  # in pieces: the noise of a million rows would double the memory
+        rows = np.arange(start, min(start + 10_000, n))
+        spread = rng.uniform(0.7, 1.5, len(rows)).astype(np.float32)  # cosines within a cluster: 0.3 to 0.67
+        noise = rng.standard_normal((len(rows), DIMENSIONS), np.float32)
+        vectors[rows] = _unit(centres[rng.integers(len(centres), size=len(rows))] + spread[:, None] * noise)
+        mine = rows[copies[rows]]
+        earlier = originals[(rng.random(len(mine)) * np.searchsorted(originals, mine)).astype(int)]
+        cosine = rng.uniform(0.91, 0.99, len(mine)).astype(np.float32)
+        noise = _unit(rng.standard_normal((len(mine), DIMENSIONS), np.float32))
+        base = vectors[earlier]
+        across = _unit(noise - (noise * base).sum(1, keepdims=True) * base)
+        vectors[mine] = cosine[:, None] * base + np.sqrt(1 - cosine**2)[:, None] * across
+        source[mine] = earlier
+    return vectors, source
+
+
+def _unit(vectors: Any) -> Any:
+    import numpy as np
+
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def measure(n: int, way: str) -> dict[str, Any]:
+    """One measurement, in this process."""
+    import numpy as np
+
+    from gra_train.synthesis.curation import Index, greedy
+
+    vectors, source = vectors_of(n)
+    given = _megabytes()
+    ids = [str(i) for i in range(n)]
+    started = time.process_time()
+    twins = greedy(ids, vectors, Index(n + 1 if way == "exact" else 0), threshold=THRESHOLD)
+    seconds = time.process_time() - started
+    peak = _megabytes()
+    dropped = np.array([t is not None for t in twins])
+    copies = source >= 0
+    right = sum(t is not None and int(t.id) == s for t, s in zip(twins, source, strict=True) if s >= 0)
+    return {
+        "rows": n, "way": way, "seconds": round(seconds, 1), "per n log n (ns)": round(1e9 * seconds / n / math.log2(n), 1),
+        "given MB": round(given), "peak MB": round(peak), "copies": int(copies.sum()),
+        "recall": round(float(dropped[copies].mean()), 6), "wrongly dropped": int(dropped[~copies].sum()),
+        "right twin": round(right / copies.sum(), 6), "nearest found": _nearest_found(vectors[~dropped][:100_000]) if way == "graph" else 1.0,
+    }  # fmt: skip
+
+
+def _nearest_found(kept: Any) -> float:
+    """Share of 1,000 rows that are no copies whose nearest of the kept rows the graph finds."""
+    import numpy as np
+
+    from gra_train.synthesis.curation import Index
+
+    ids = [str(i) for i in range(len(kept))]
+    graph, exact = Index(0), Index(len(kept) + 1)
+    graph.add(ids, kept)
+    exact.add(ids, kept)
+    noise = np.random.default_rng(1).standard_normal((PROBES, DIMENSIONS), np.float32)
+    probes = _unit(kept[np.linspace(0, len(kept) - 1, PROBES).astype(int)] + 0.05 * noise)
+    found = zip(graph.nearest(probes), exact.nearest(probes), strict=True)
+    return sum(a == b or (a is not None and b is not None and a.id == b.id) for a, b in found) / PROBES
+
+
+def _megabytes() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 30_000, 100_000])
+    parser.add_argument("--way", choices=("both", "exact", "graph"), default="both")
+    parser.add_argument("--one", action="store_true", help="measure here, print JSON")
+    given = parser.parse_args()
+    if given.one:
+        print(json.dumps(measure(given.rows[0], given.way)))
+        return
+    columns: list[str] = []
+    for n in given.rows:
+        for way in ("exact", "graph") if given.way == "both" else (given.way,):
+            command = [sys.executable, __file__, "--one", "--rows", str(n), "--way", way]
+            row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            if not columns:
+                columns = list(row)
+                print("| " + " | ".join(columns) + " |\n|" + " --- |" * len(columns))
+            print(
+                "| " + " | ".join(f"{v:,}" if isinstance(v, int) else str(v) for v in row.values()) + " |", flush=True
+            )
+
+
+if __name__ == "__main__":
+    main()
