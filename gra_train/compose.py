@@ -46,17 +46,26 @@ def compose(overrides: Sequence[str]) -> Config:
     return checked(_compose(check_overrides(overrides)))
 
 
+def compose_plain(overrides: Sequence[str]) -> dict[str, Any]:
+    """The composed values, not checked yet. Raises UserError where they cannot be composed."""
+    return _resolved(_compose(check_overrides(overrides)))
+
+
 def checked(data: Any) -> Config:
     """A Config from a composed DictConfig or plain data."""
+    return build(Config, _resolved(data))
+
+
+def _resolved(data: Any) -> dict[str, Any]:
     from omegaconf import DictConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        values = OmegaConf.to_container(data, resolve=True) if isinstance(data, DictConfig) else data
+        values: Any = OmegaConf.to_container(data, resolve=True) if isinstance(data, DictConfig) else data
     except OmegaConfBaseException as error:
         raise UserError(f"configuration: {str(error).splitlines()[0]}") from None
     values.pop("hydra", None)
-    return build(Config, values)
+    return dict(values)
 
 
 def _compose(overrides: list[str]) -> Any:
@@ -150,16 +159,21 @@ def _literal(value: Any) -> str:
 
 
 def _check_setting(name: str, options: dict[str, list[str]]) -> bool:
-    """Walk the schema along a dotted name. True: on the way are keys of one's own choosing (arms, fields, ...)."""
+    """Walk the schema along a dotted name. True: on the way is what a file need not have (arms, list entries, ...)."""
     kind: Any = Config
-    walked, free = "", False
+    walked, free, in_list = "", False, False
     for part in name.split("."):
         if dataclasses.is_dataclass(kind):
             hints = typing.get_type_hints(kind)
+            if in_list and part.isdigit():
+                in_list, free, walked = False, True, f"{walked}{part}."
+                continue
             if part not in hints:
                 known = list(hints) + (sorted(options) if not walked else [])
                 raise UserError(unknown(walked + part, part, known))
             kind = hints[part]
+            in_list = typing.get_origin(kind) is list
+            free = free or type(None) in typing.get_args(kind)  # a section that need not be there
             if not _is_dict(kind):
                 kind = next((a for a in typing.get_args(kind) if dataclasses.is_dataclass(a)), kind)
         elif _is_dict(kind):

@@ -108,6 +108,33 @@ def build(cls: type[T], data: Mapping[str, Any], path: str = "", *, partial: boo
     return cls(**values)
 
 
+def problems(kind: Any, value: Any, path: str = "") -> dict[str, str]:
+    """Everything that `build` would refuse, one setting at a time: dotted name -> the sentence. Empty: it builds."""
+    cls = next((k for k in (kind, *typing.get_args(kind)) if isinstance(k, type) and dataclasses.is_dataclass(k)), None)
+    if cls is None or not isinstance(value, (Mapping, list, tuple)):
+        return {}
+    if typing.get_origin(kind) in (dict, list):
+        inner = value.items() if isinstance(value, Mapping) else enumerate(value)
+        return {k: v for name, one in inner for k, v in problems(cls, one, f"{path}{name}.").items()}
+    found: dict[str, str] = {}
+    hints = typing.get_type_hints(cls)
+    if not isinstance(value, Mapping):
+        return {}
+    for name, one in value.items():
+        deeper = problems(hints[name], one, f"{path}{name}.") if name in hints else {}
+        try:
+            build(cls, {name: one}, path, partial=True)
+        except UserError as error:
+            deeper = deeper or {f"{path}{name}": str(error)}
+        found |= deeper
+    if not found:
+        try:
+            build(cls, value, path)
+        except UserError as error:  # something required is missing
+            found[path.removesuffix(".")] = str(error)
+    return found
+
+
 def unknown(path: str, key: str, known: list[str]) -> str:
     """The sentence for a setting that does not exist."""
     listed = ", ".join(sorted(set(known))[:12]) + (", ..." if len(set(known)) > 12 else "")

@@ -1,0 +1,151 @@
+"""Is what a synthesis needs there? Servers, model folders, GPUs, room on the disk. For `gra-train validate`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from gra_train.doctor import Finding
+from gra_train.errors import UserError
+from gra_train.experiment import Node
+from gra_train.locate import MINI, model_folder
+from gra_train.schema import Config, Model
+from gra_train.stages import MULTI_RANK
+from gra_train.synthesis.estimate import endpoints
+
+PROBE_S = 10.0
+GB = 1e9
+CHECKPOINT_BYTES = 12
+"""Of one parameter in a checkpoint: weights and both moments of AdamW, at most 4 bytes each."""
+
+
+def models(config: Config, *, offline: bool) -> Iterator[Finding]:
+    """One finding for each model of the pool, the large one included, and for the student."""
+    everyone = [*config.pool.models, *([config.pool.large] if config.pool.large else [])]
+    if not offline:
+        answers = asyncio.run(_probe([(m, url) for m in everyone for url in endpoints(m)]))
+    for model in everyone:
+        topic = model.name or "(no name)"
+        if not endpoints(model):
+            yield _folder(topic, model)
+            continue
+        if not model.revision:
+            yield Finding("problem", topic, "revision is empty", "say what the weights are: a Hub revision or a label")
+        if model.api_key_env and not os.environ.get(model.api_key_env):
+            yield Finding("problem", topic, f"api_key_env names {model.api_key_env}, which is not set", "export it")
+        for url in endpoints(model):
+            yield Finding("note", topic, f"{url} not asked (offline)") if offline else answers[model.name, url]
+    if config.arms and (config.student.path or config.student.name):
+        yield _folder("student", config.student)
+
+
+def _folder(topic: str, model: Model) -> Finding:
+    if not model.path:
+        return Finding("problem", topic, "neither path= (in process) nor url= (behind a server)", "give one of them")
+    try:
+        folder = model_folder(model.path)
+    except UserError as error:
+        return Finding("problem", topic, str(error))
+    if model.path.startswith(MINI) or Path(folder).is_dir():
+        return Finding("ok", topic, f"in process, {model.path} ({_weights(Path(folder)) / GB:.3g} GB of weights)")
+    return Finding(
+        "note", topic, f"in process, {model.path}: no folder here, so it is fetched from the Hub at first use"
+    )
+
+
+def _weights(folder: Path) -> int:
+    return sum(f.stat().st_size for f in folder.glob("*") if f.suffix in (".safetensors", ".bin", ".pt"))
+
+
+async def _probe(asked: Sequence[tuple[Model, str]]) -> dict[tuple[str, str], Finding]:
+    """What GET /models says at every endpoint: there, key accepted, model listed."""
+    import aiohttp
+
+    timeout = aiohttp.ClientTimeout(total=PROBE_S)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        found = await asyncio.gather(*(_probe_one(session, model, url.rstrip("/")) for model, url in asked))
+    return {(model.name, url): one for (model, url), one in zip(asked, found, strict=True)}
+
+
+async def _probe_one(session: Any, model: Model, url: str) -> Finding:
+    import aiohttp
+
+    key = os.environ.get(model.api_key_env, "") if model.api_key_env else ""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    try:
+        async with session.get(f"{url}/models", headers=headers) as response:
+            status = response.status
+            listed = await response.json(content_type=None) if status == 200 else None
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        cause = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+        return Finding("problem", model.name, f"no server answers at {url} ({cause})", "start it, or correct url=")
+    if status in (401, 403):
+        named = f"in {model.api_key_env}" if model.api_key_env else "(none is set: api_key_env names its variable)"
+        return Finding("problem", model.name, f"{url} refuses the API key {named}, status {status}", "mend the key")
+    if status != 200:
+        return Finding("note", model.name, f"{url} is there, but lists no models (status {status})")
+    names = [str(m.get("id")) for m in listed.get("data", [])] if isinstance(listed, dict) else []
+    served = model.served_name or model.name
+    if names and served not in names:
+        shown = ", ".join(re.sub(r"[^\x20-\x7e]", "?", n)[:80] for n in names[:5])
+        return Finding("problem", model.name, f"{url} does not serve {served!r}; it lists {shown}", "set served_name=")
+    return Finding("ok", model.name, f"{url} serves {served}" if names else f"{url} is there (it lists no models)")
+
+
+def gpus(config: Config) -> Iterator[Finding]:
+    """Nothing is started by us yet that asks for a GPU."""
+    return iter(())
+
+
+def disk(config: Config, nodes: Sequence[Node]) -> Iterator[Finding]:
+    """Room for the models that training will write; the ledger and the data are small beside them."""
+    folder = Path(config.runs_dir)
+    existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    free = shutil.disk_usage(existing).free
+    todo = [n for n in nodes if n.stage in MULTI_RANK and n.run(folder).status["state"] != "done"]
+    parameters, how = _parameters(config.student)
+    if not todo or parameters is None:
+        state = "problem" if free < 1 * GB else "note" if todo else "ok"
+        lacks = f"; the {len(todo)} models that training writes are not counted: {how}" if todo else ""
+        yield Finding(state, "disk", f"{folder}: {free / GB:.0f} GB free" + lacks,
+                      "make room: at least 1 GB" if state == "problem" else "")  # fmt: skip
+        return
+    kept = max(getattr(n.config, "train", config.sft).keep_checkpoints for n in todo)
+    results = len(todo) * parameters * 4
+    checkpoints = len(todo) * kept * parameters * CHECKPOINT_BYTES
+    need = results + checkpoints
+    text = (
+        f"{folder}: {free / GB:.0f} GB free, about {need / GB:.3g} GB needed: {len(todo)} models of {parameters:.3g} "
+        f"parameters ({how}) at 4 bytes, and {kept} checkpoints of each at {CHECKPOINT_BYTES} bytes per parameter"
+    )
+    lacking = need > free
+    yield Finding("problem" if lacking else "ok", "disk", text,
+                  "make room, set runs_dir=... elsewhere, or keep fewer checkpoints" if lacking else "")  # fmt: skip
+
+
+def _parameters(student: Model) -> tuple[float | None, str]:
+    """(number, how it is known): from the folder's weights, else from a size in the name, else None."""
+    if student.path:
+        try:
+            folder = Path(model_folder(student.path))
+        except UserError:
+            folder = Path(student.path)
+        if folder.is_dir() and (size := _weights(folder)):
+            bytes_each = _bytes_of_a_weight(folder)
+            return size / bytes_each, f"its files, {bytes_each} bytes each"
+    named = re.search(r"(\d+(?:\.\d+)?)[bB]\b", f"{student.path} {student.name}")
+    if named:
+        return float(named[1]) * 1e9, f"assumed from its name, {named[0]}"
+    return None, "the student's size is not known"
+
+
+def _bytes_of_a_weight(folder: Path) -> int:
+    from gra_train.runs import read_json
+
+    said = str((read_json(folder / "config.json") or {}).get("dtype") or "float32")
+    return 2 if "16" in said else 4
