@@ -1,12 +1,16 @@
 """Waves, rounds, the cut, the growing pool and the funnel, under scripted models."""
 
+import asyncio
+import time
 from collections import Counter
 from dataclasses import dataclass, replace
 
 import pytest
 
+from gra_train.chat.dispatch import LoopThread, free_flow
 from gra_train.mini.data import problems
 from gra_train.records import Fate, Sample
+from gra_train.runs import Stopped
 from gra_train.schema import Dedup, Synthesis
 from gra_train.synthesis import funnel
 from gra_train.synthesis.checker import checker
@@ -269,3 +273,81 @@ def test_a_candidate_is_embedded_once(seeds, scripted):
     _, rounds = told(loop, seeds)
     assert rounds[0].waves > 6  # duplicates: curation ran several times
     assert len(encoded) == len(seeds) + len(rounds[0].candidates)
+
+
+class Served:
+    """The scripted pool as if behind servers: calls take as long as they like, in a window of stories."""
+
+    def __init__(self, scripted, window=16):
+        self.scripted, self.window, self.waiting_for = scripted, window, None
+        self.thread = LoopThread()
+
+    async def answer(self, calls):
+        self.scripted.asked += calls
+        if self.waiting_for and calls[0][1].purpose == "generator/new_keywords" and len(self.scripted.asked) == 1:
+            while len({r.seed for _, r in self.scripted.asked if "keywords" in r.purpose}) < self.waiting_for:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(calls[0][1].seed % 7 / 1000)
+        return [self.scripted._reply(model, request) for model, request in calls]
+
+    def stream(self, stories, *, block=64, on_done=None):
+        return free_flow(stories, self.answer, self.thread.loop, window=lambda: self.window, on_done=on_done)
+
+
+@pytest.fixture
+def served(scripted):
+    pools = []
+
+    def build(**options):
+        pools.append(Served(scripted(**options)))
+        return pools[-1]
+
+    yield build
+    for pool in pools:
+        pool.thread.close()
+
+
+def mixed(model, request):
+    return f"<scores>{', '.join([str(6 + request.seed % 5)] * 6)}</scores>"
+
+
+@pytest.mark.parametrize("lookahead", [0, 1, 3])
+def test_behind_servers_the_result_is_the_same(seeds, scripted, served, lookahead):
+    options = {"wave": 5, "max_candidates": 3000}
+    kept, rounds, _ = made(scripted(response_review=mixed), seeds, **options)
+    again, others, _ = made(served(response_review=mixed), seeds, lockstep=False, lookahead=lookahead, **options)
+    assert again == kept
+    assert [d.candidates for d in others] == [d.candidates for d in rounds]
+    assert all(done.in_vain <= 5 * lookahead for done in others)
+    assert not any(done.in_vain for done in rounds)
+
+
+def test_a_straggler_holds_up_nothing_that_is_certain_to_be_needed(seeds, scripted, served):
+    """The first call is answered only when 60 candidates have begun: eight waves, whose end it does not wait for."""
+    pool = served()
+    pool.waiting_for = 60
+    kept, rounds, _ = made(pool, seeds, lockstep=False, target=64, rounds=1, wave=8)
+    assert kept == made(scripted(), seeds, target=64, rounds=1, wave=8)[0]
+    assert rounds[0].in_vain <= 8
+
+
+def test_a_stopped_synthesis_leaves_no_call_running(seeds, served):
+    pool = served()
+
+    def stop(done):
+        raise Stopped("as asked")
+
+    synthesis = Synthesis(target=30, rounds=1, wave=8, dedup=Dedup(encoder="hashing"))
+    loop = Loop(5, synthesis, MODELS, family("tags"), pool.stream, hashing, lockstep=False)
+    with pytest.raises(Stopped):
+        run_rounds(loop, seeds, Watch(lambda _: None, on_done=stop))
+    asked = len(pool.scripted.asked)
+    time.sleep(0.05)
+    assert len(pool.scripted.asked) == asked
+
+
+def test_it_stops_after_a_round_and_later_rounds_are_as_ever(seeds, scripted):
+    _, rounds, loop = made(scripted(), seeds)
+    _, first = told(loop, seeds, stop_after=1)
+    assert [d.candidates for d in first] == [rounds[0].candidates]
+    assert told(loop, seeds, stop_after=0) == ([], [])
