@@ -21,7 +21,7 @@ from gra_train.settings import build, change, problems
 from gra_train.synthesis.assumptions import basis, named_run
 from gra_train.synthesis.estimate import estimate
 from gra_train.synthesis.estimate_view import costs
-from gra_train.synthesis.readiness import disk, gpus, models
+from gra_train.synthesis.readiness import disk, models
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,6 @@ def main(words: Sequence[str]) -> int:
         nodes = _graph(config, found)
         samples = _seeds(config.seeds, config.seed, found, offline=own.offline)
         found += models(config, offline=own.offline)
-        found += gpus(config)
         found += disk(config, nodes)
     for finding in found:
         print(_line(finding))

@@ -98,18 +98,23 @@ def _seconds(demands: Sequence[Demand], models: Mapping[str, Model], using: Basi
     """Measured: seconds per call of the earlier run. Else the busiest server at the assumed rates; in process: None."""
     if using.seconds is not None:
         return using.seconds * sum(d.calls for d in demands)
-    if any(not endpoints(m) for m in models.values()):
+    if not all(ways(m) for m in models.values()):
         return None
     busy = dict.fromkeys(models, 0.0)
     for d in demands:
-        rate = len(endpoints(models[d.model]))
+        rate = ways(models[d.model])
         busy[d.model] += (d.written / using.values.written_per_s + (d.read + d.scored) / using.values.read_per_s) / rate
     return max(busy.values(), default=0.0)
 
 
 def endpoints(model: Model) -> list[str]:
-    """The base URLs of a model; none in process."""
-    return [model.url] if model.url else []
+    """The base URLs of a model; none in process, nor for a server that is yet to be started."""
+    return [url.strip().rstrip("/") for url in model.url.split(",") if url.strip()]
+
+
+def ways(model: Model) -> int:
+    """How many servers answer for a model, one of ours included; 0: it runs in process."""
+    return len(endpoints(model)) or int(bool(model.serve))
 
 
 def _money(demands: Sequence[Demand], models: Mapping[str, Model]) -> float | None:
@@ -125,4 +130,4 @@ def _money(demands: Sequence[Demand], models: Mapping[str, Model]) -> float | No
 
 def prices(model: Model) -> tuple[float | None, float | None]:
     """Per million tokens, read and written."""
-    return getattr(model, "price_in", None), getattr(model, "price_out", None)
+    return model.price_in, model.price_out

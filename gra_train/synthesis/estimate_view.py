@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 
+from gra_train.chat.serve import resolve
 from gra_train.schema import Config
 from gra_train.synthesis.assumptions import KINDS, Assumptions, Basis
-from gra_train.synthesis.estimate import StageCost, endpoints, prices
+from gra_train.synthesis.estimate import StageCost, prices, ways
 from gra_train.view import clock
 
 MISSING = "n/a"
@@ -56,13 +57,14 @@ def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _by_model(config: Config, todo: Sequence[StageCost]) -> list[list[str]]:
-    everyone = [*config.pool.models, *([config.pool.large] if config.pool.large else [])]
+    pool = resolve(config.pool)
+    everyone = [*pool.models, *([pool.large] if pool.large else [])]
     rows = []
     for model in everyone:
         own = [d for s in todo for d in s.demands if d.model == model.name]
         sums = [_number(sum(getattr(d, what) for d in own)) for what in ("calls", "read", "written", "scored")]
         price = "/".join(MISSING if p is None else f"{p:g}" for p in prices(model))
-        rows.append([model.name, *sums, str(len(endpoints(model))) if endpoints(model) else "in process", price])
+        rows.append([model.name, *sums, str(ways(model) or "in process"), price])
     return rows
 
 

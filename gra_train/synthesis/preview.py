@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gra_train.chat.protocol import Ask, Completion, Reply, Request, TokenLogProbs
+from gra_train.chat.protocol import Ask, Reply, Request, TokenLogProbs
 from gra_train.errors import UserError
 from gra_train.experiment import Node, synthesis_only
 from gra_train.records import Sample, read_samples
@@ -27,12 +27,12 @@ from gra_train.synthesis.story import synthesise
 
 @dataclass(frozen=True)
 class Exchange:
-    """One call: what was asked of whom, the answer, and how it was read (None for a likelihood, which is not read)."""
+    """One call: what was asked of whom, the answer, and how it was read."""
 
     model: str
     request: Request
     answer: Reply | TokenLogProbs
-    attempt: Attempt | None
+    attempt: Attempt
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,21 @@ class Preview:
 def preview(config: Config, *, count: int, annotate_at_most: int) -> Preview:
     """Tell the first `count` candidates of round 0. Raises UserError as a run would, before a model is asked."""
     from gra_train.chat.pool import open_pool
+    from gra_train.chat.servers import serving
 
     seeds_node, synthesis_node = synthesis_only(config)[-2:]
     stage = synthesis_node.config
     synthesis, names = stage.synthesis, [m.name for m in stage.pool.models]
-    local = any(not m.url for m in stage.pool.models)
+    local = any(not m.url and not m.serve for m in stage.pool.models)
     notes: list[str] = []
     if local:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-    with open_pool(stage.pool.models, ledger=Path(stage.ledger), batch_tokens=stage.pool.batch_tokens) as models:
+    with (
+        serving(stage.pool.models, Path(config.runs_dir) / "preview") as placed,
+        open_pool(placed, ledger=Path(stage.ledger), batch_tokens=stage.pool.batch_tokens) as models,
+    ):
         samples, first = corpus(seeds_node, Path(config.runs_dir), models, annotate_at_most, notes)
         grown = Corpus.of(samples)
         told = count
@@ -130,12 +134,8 @@ async def _annotation(ask: Ask, **arguments: Any) -> tuple[Sample, list[Exchange
 
 
 def _exchanges(heard: Sequence[tuple[str, Request, Any]], attempts: Sequence[Attempt]) -> list[Exchange]:
-    """Attempts are written in the order of the answers that were read; likelihoods have none."""
-    left = list(attempts)
-    return [
-        Exchange(model, request, answer, left.pop(0) if isinstance(request, Completion) and left else None)
-        for model, request, answer in heard
-    ]
+    """Attempts are written in the order of the answers."""
+    return [Exchange(*one, attempt) for one, attempt in zip(heard, attempts, strict=True)]
 
 
 def main(words: Sequence[str]) -> int:

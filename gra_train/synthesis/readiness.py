@@ -10,13 +10,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from gra_train.chat.serve import plan_servers, resolve
 from gra_train.doctor import Finding
 from gra_train.errors import UserError
 from gra_train.experiment import Node
 from gra_train.locate import MINI, model_folder
 from gra_train.schema import Config, Model
 from gra_train.stages import MULTI_RANK
-from gra_train.synthesis.estimate import endpoints
+from gra_train.synthesis.estimate import endpoints, ways
 
 PROBE_S = 10.0
 GB = 1e9
@@ -26,22 +27,44 @@ CHECKPOINT_BYTES = 12
 
 def models(config: Config, *, offline: bool) -> Iterator[Finding]:
     """One finding for each model of the pool, the large one included, and for the student."""
-    everyone = [*config.pool.models, *([config.pool.large] if config.pool.large else [])]
+    try:
+        pool = resolve(config.pool)
+    except UserError as error:
+        yield Finding("problem", "pool", str(error))
+        return
+    everyone = [*pool.models, *([pool.large] if pool.large else [])]
     if not offline:
         answers = asyncio.run(_probe([(m, url) for m in everyone for url in endpoints(m)]))
     for model in everyone:
         topic = model.name or "(no name)"
-        if not endpoints(model):
+        if not ways(model):
             yield _folder(topic, model)
-            continue
-        if not model.revision:
-            yield Finding("problem", topic, "revision is empty", "say what the weights are: a Hub revision or a label")
+        if endpoints(model) and not model.revision:
+            text = "revision is empty: its weights are told by log-probabilities, which the server must give"
+            yield Finding("note", topic, text)
         if model.api_key_env and not os.environ.get(model.api_key_env):
             yield Finding("problem", topic, f"api_key_env names {model.api_key_env}, which is not set", "export it")
         for url in endpoints(model):
             yield Finding("note", topic, f"{url} not asked (offline)") if offline else answers[model.name, url]
+    yield from _started(everyone)
     if config.arms and (config.student.path or config.student.name):
         yield _folder("student", config.student)
+
+
+def _started(everyone: Sequence[Model]) -> Iterator[Finding]:
+    """The servers that we start: interpreter, engine, folder, GPUs and ports, all looked at, nothing started."""
+    asked = [m for m in everyone if m.serve]
+    if not asked:
+        return
+    try:
+        plans = plan_servers(asked)
+    except UserError as error:
+        yield Finding("problem", "servers", str(error))
+        return
+    for plan in plans:
+        where = "on the CPU" if plan.cpu else f"on GPU {', '.join(plan.gpus)}"
+        names = ", ".join(model.name for model in plan.models)
+        yield Finding("ok", plan.name, f"{plan.settings.engine} will be started {where} for {names}")
 
 
 def _folder(topic: str, model: Model) -> Finding:
@@ -95,11 +118,6 @@ async def _probe_one(session: Any, model: Model, url: str) -> Finding:
         shown = ", ".join(re.sub(r"[^\x20-\x7e]", "?", n)[:80] for n in names[:5])
         return Finding("problem", model.name, f"{url} does not serve {served!r}; it lists {shown}", "set served_name=")
     return Finding("ok", model.name, f"{url} serves {served}" if names else f"{url} is there (it lists no models)")
-
-
-def gpus(config: Config) -> Iterator[Finding]:
-    """Nothing is started by us yet that asks for a GPU."""
-    return iter(())
 
 
 def disk(config: Config, nodes: Sequence[Node]) -> Iterator[Finding]:
