@@ -166,10 +166,15 @@ def new_keywords(text: str, *, domain: str = "", taken: Iterable[Sequence[str]] 
     parsed = keywords(body)
     if len(parsed.value) != MAX_KEYWORDS:
         raise ParseError("fewer than three keywords")
-    new = {word.casefold() for word in parsed.value}
-    if any(new == {word.casefold() for word in words} for words in taken):
-        raise ParseError("the keywords of an example")
+    check_new(parsed.value, taken)
     return parsed
+
+
+def check_new(words: Sequence[str], taken: Iterable[Sequence[str]]) -> None:
+    """Raises ParseError for the keywords of an example, in any order."""
+    new = {word.casefold() for word in words}
+    if any(new == {word.casefold() for word in example} for example in taken):
+        raise ParseError("the keywords of an example")
 
 
 def instruction(text: str) -> Parsed[str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gra_train.records import CRITERIA, FLAGS
+from gra_train.synthesis.echo import is_echo, refuse_echo, without_echoed_lines, without_echoes
 from gra_train.synthesis.repair import Parsed, ParseError, as_json, between, plain, refuse, without_thinking
 
 LOWEST, HIGHEST = 1, 10
@@ -78,14 +79,36 @@ def _from_mapping(value: Any, names: Sequence[str]) -> list[Any] | None:
     return inner if isinstance(inner, list) else _from_mapping(inner, names)
 
 
+def _six(listed: Sequence[Any]) -> tuple[int, ...]:
+    if None in listed or len(listed) != len(CRITERIA):
+        raise ParseError(f"{sum(v is not None for v in listed)} scores, not six")
+    return tuple(_score(str(v)) for v in listed)
+
+
+def _in_range(values: tuple[int, ...]) -> tuple[int, ...]:
+    if any(not LOWEST <= value <= HIGHEST for value in values):
+        raise ParseError("a score outside 1 to 10")
+    return values
+
+
+def scored_of(value: dict[str, Any]) -> tuple[tuple[int, ...], str]:
+    """Six scores and a text from a JSON object (keys in lower case) that has them in whatever types and depth."""
+    values = _in_range(_six(_from_mapping(value, _CRITERION_NAMES) or []))
+    said = next((value[name] for name in _REVIEW_NAMES if isinstance(value.get(name), str)), "")
+    return values, " ".join(plain(said).split())
+
+
+def flags_of(value: dict[str, Any]) -> tuple[int, ...]:
+    """Three flags from a JSON object (keys in lower case)."""
+    return _three(_from_mapping(value, _FLAG_NAMES) or [])
+
+
 def _scores(content: str, *, bare: bool) -> tuple[int, ...]:
     """Six scores. bare: the text is not known to hold nothing but scores, so a list of numbers must stand alone."""
     value = as_json(content)
     listed = value if isinstance(value, list) else _from_mapping(value, _CRITERION_NAMES)
     if listed is not None and all(isinstance(v, int | float | str) or v is None for v in listed):
-        if None in listed or len(listed) != len(CRITERIA):
-            raise ParseError(f"{sum(v is not None for v in listed)} scores, not six")
-        return tuple(_score(str(v)) for v in listed)
+        return _six(listed)
     sections = _sections(content, _CRITERION_NAMES)
     if any(sections):
         if missing := sum(not s for s in sections):
@@ -126,19 +149,25 @@ def _review_text(text: str) -> str | None:
     return match[1] if match else None
 
 
-def scored(text: str) -> Parsed[tuple[tuple[int, ...], str]]:
-    """Six integers from 1 to 10 in the order of CRITERIA, and a short text, which may be missing (prompts 8 and 9)."""
-    text = without_thinking(text)
-    found = between(text, "scores")
+def scored(text: str, *, shown: str = "") -> Parsed[tuple[tuple[int, ...], str]]:
+    """Six integers from 1 to 10 in the order of CRITERIA, and a short text, which may be missing (prompts 8 and 9).
+
+    shown: the material under review. Scores that stand in it are not the reviewer's, nor are those inside a review.
+    """
+    text = without_echoes(without_thinking(text), "scores", shown)
+    outside = re.sub(r"<\s*(analysis|review)\s*>.*?<\s*/\s*\1\s*>", "", text, flags=re.DOTALL | re.IGNORECASE)
+    found = between(outside, "scores") or between(text, "scores")
     review = _review_text(text)
     if found is None:
         refuse(text)
         body = re.sub(r"<\s*(analysis|review)\s*>.*?(?:<\s*/\s*\1\s*>|$)", "", text, flags=re.DOTALL | re.IGNORECASE)
-        values = _scores(body, bare=True)
+        refuse_echo(body, CRITERIA, shown)
+        values = _scores(without_echoed_lines(body, shown), bare=True)
+    elif found.repaired and shown and is_echo(found.value, shown):
+        raise ParseError("only what it was shown")
     else:
         values = _scores(found.value, bare=False)
-    if any(not LOWEST <= value <= HIGHEST for value in values):
-        raise ParseError("a score outside 1 to 10")
+    values = _in_range(values)
     asked = "\n".join(f"{name}: {value}" for name, value in zip(CRITERIA, values, strict=True))
     reason = between(text, "review")
     strict = found == Parsed(asked) and reason is not None and not reason.repaired
@@ -176,17 +205,21 @@ def _flags(content: str, *, bare: bool) -> tuple[int, ...]:
                 raise ParseError("several lists of flags")
             content = lists[0] if lists else ""
         listed = [part for part in re.split(r"[\s,;/|]+", plain(content).strip("[]() .")) if part]
+    return _three(listed)
+
+
+def _three(listed: Sequence[Any]) -> tuple[int, ...]:
     if None in listed or len(listed) != len(FLAGS):
         count = sum(v is not None for v in listed)
         raise ParseError(f"{count} flags, not three" if count else "no flags")
     return tuple(_flag(str(int(v) if isinstance(v, bool) else v).strip()) for v in listed)
 
 
-def flags(text: str) -> Parsed[tuple[int, ...]]:
-    """Three flags, 0 or 1, in the order of FLAGS (prompt 6)."""
-    text = without_thinking(text)
+def flags(text: str, *, shown: str = "") -> Parsed[tuple[int, ...]]:
+    """Three flags, 0 or 1, in the order of FLAGS (prompt 6). shown: the instruction under review, as in `scored`."""
+    text = without_echoes(without_thinking(text), "flags", shown)
     found = between(text, "flags")
     if found is None:
         refuse(text)
-    values = _flags(found.value if found else text, bare=found is None)
+    values = _flags(found.value if found else without_echoed_lines(text, shown), bare=found is None)
     return Parsed(values, found is None or found.repaired or found.value != str(list(values)))

@@ -87,6 +87,40 @@ def as_json(text: str) -> Any:
         return value if isinstance(value, dict | list) and value else None
 
 
+_MOST_STARTS = 1000
+_LONGEST_MENDED = 100_000
+
+
+def objects(text: str) -> list[tuple[dict[str, Any], str]]:
+    """The JSON objects that stand whole in `text`, outermost ones only, in their order, each with its passage."""
+    decoder, found, place = json.JSONDecoder(strict=False), [], 0
+    for _ in range(_MOST_STARTS):  # hostile text may be all braces
+        place = text.find("{", place)
+        if place < 0:
+            break
+        try:
+            value, end = decoder.raw_decode(text, place)
+        except (ValueError, RecursionError):
+            place += 1
+            continue
+        found.append((value, text[place:end]))
+        place = end
+    return found
+
+
+def mended(text: str) -> list[dict[str, Any]]:
+    """The objects that json_repair finds in `text`; [] where it finds none."""
+    import json_repair
+
+    if len(text) > _LONGEST_MENDED:
+        raise ParseError("too long to be mended")
+    try:
+        value = json_repair.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, dict) and one]
+
+
 def field(text: str, names: Sequence[str]) -> Any:
     """The value of the first of `names` in a JSON object in `text`, or None."""
     value = as_json(text)

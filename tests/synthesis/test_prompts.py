@@ -5,7 +5,7 @@ import pytest
 from gra_train.records import CRITERIA, DOMAINS, Review, Sample
 from gra_train.synthesis import parsing, ratings
 from gra_train.synthesis.prompts import KINDS, family
-from gra_train.synthesis.prompts.tags import neutralise
+from gra_train.synthesis.prompts.rubrics import neutralise
 from gra_train.synthesis.repair import ParseError
 
 EXAMPLES = [

@@ -1,7 +1,8 @@
 """GRA's nine prompts as families: each prompt is the conversation to send and the parser of what comes back.
 
 A family is a module-like object with one method per prompt, so that the loop never sees wording or output format.
-`tags` is for real models (our own wording of the paper's structure); `mini` for the miniature world.
+`tags` and `json` are for real models (our own wording of the paper's structure, and answers between tags or as JSON by
+a schema); `mini` is for the miniature world.
 """
 
 from __future__ import annotations
@@ -69,12 +70,12 @@ class Family(Protocol):
 
 
 def family(name: str) -> Family:
-    """The prompt family of `synthesis.prompts` ("tags" or "mini")."""
+    """The prompt family of `synthesis.prompts`."""
     if name == "mini":
         from gra_train.synthesis.prompts.mini import MiniFamily
 
         return MiniFamily()
-    from gra_train.synthesis.prompts.tags import TagsFamily
+    from gra_train.synthesis.prompts import json_forms, paper, tags
 
-    assert name == "tags", f"the schema allows no prompt family {name!r}"
-    return TagsFamily()
+    assert name in ("tags", "json"), f"the schema allows no prompt family {name!r}"
+    return paper.PaperFamily(tags.FORMS if name == "tags" else json_forms.FORMS)
