@@ -1,0 +1,204 @@
+"""The side of the package: starting judges, limits, and whether this machine can run programs safely at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Self
+
+from gra_train.errors import UserError
+
+HERE = Path(__file__).parent
+INSIDE = "/guest"
+"""Where the guest's own files are, inside."""
+_FIRST_USER, _USERS = 70_000, 100_000
+"""As root, every program runs as a user of its own, so that its process limit counts nobody else's."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one program may use. seconds: wall clock; cpu_s: of each of its processes, as are memory_mb and file_mb."""
+
+    seconds: float = 10.0
+    cpu_s: int = 10
+    memory_mb: int = 512
+    processes: int = 16
+    file_mb: int = 16
+    scratch_mb: int = 32
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """reason: passed; failed (a test said no); error (an exception); ended (the program left); timeout."""
+
+    passed: bool
+    reason: str
+    detail: str = ""
+
+
+@cache
+def unavailable() -> str:
+    """Why programs cannot be run safely on this machine; "" where they can. Tried out once."""
+    if not sys.platform.startswith("linux"):
+        return "the sandbox needs Linux"
+    if not shutil.which("bwrap"):
+        return "bubblewrap is not installed (Debian: apt-get install bubblewrap)"
+    try:
+        with Sandbox(workers=1) as sandbox:
+            verdict = sandbox.check("def f(): return 1", "assert f() == 1")
+    except (OSError, UserError) as error:
+        return str(error)
+    return "" if verdict.passed else f"bubblewrap does not start here ({verdict.reason}: {verdict.detail})"
+
+
+class Sandbox:
+    """Judges that wait for programs. Use as a context manager; `check` may be called from several threads.
+
+    workers: programs at a time (default: one for each core). confined=False runs programs with limits alone, without
+    the sandbox: for machines where there is none, on the user's word.
+    """
+
+    def __init__(self, limits: Limits = Limits(), *, workers: int | None = None, confined: bool = True) -> None:
+        self.limits, self.confined = limits, confined
+        self.workers = workers or len(os.sched_getaffinity(0))
+        self._idle: list[subprocess.Popen[str]] = []
+        self._lock = threading.Lock()
+        self._number = secrets.randbelow(_USERS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            for judge in self._idle:
+                _end(judge)
+            self._idle.clear()
+
+    def check(self, program: str, tests: str, *, entry_points: Sequence[str] = ()) -> Verdict:
+        """Whether `tests` (Python that asserts) run to their end against `program`.
+
+        entry_points: names that are the program's even where a builtin has the same name.
+        """
+        nonce = secrets.token_hex(16)
+        job = {
+            "program": program,
+            "tests": tests,
+            "entry_points": list(entry_points),
+            "nonce": nonce,
+            "command": self._command(),
+            "timeout_s": self.limits.seconds,
+        }
+        judge = self._take()
+        try:
+            assert judge.stdin is not None
+            assert judge.stdout is not None
+            print(json.dumps(job), file=judge.stdin, flush=True)
+            reply = json.loads(judge.stdout.readline() or '{"reason": "error", "detail": "the judge was killed"}')
+        except BaseException:
+            _end(judge)
+            raise
+        with self._lock:
+            self._idle.append(judge)
+        passed = secrets.compare_digest(reply.get("nonce", ""), nonce)
+        return Verdict(passed, reply["reason"], reply["detail"])
+
+    def check_all(
+        self, jobs: Iterable[tuple[str, str, Sequence[str]]], *, on_done: Callable[[int], None] = lambda n: None
+    ) -> list[Verdict]:
+        """Verdicts of (program, tests, entry_points) in order, `workers` at a time; on_done(1) after each."""
+
+        def one(job: tuple[str, str, Sequence[str]]) -> Verdict:
+            verdict = self.check(job[0], job[1], entry_points=job[2])
+            on_done(1)
+            return verdict
+
+        with ThreadPoolExecutor(self.workers) as threads:
+            return list(threads.map(one, jobs))
+
+    def _take(self) -> subprocess.Popen[str]:
+        with self._lock:
+            while self._idle:
+                judge = self._idle.pop()
+                if judge.poll() is None:
+                    return judge
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", str(HERE / "judge.py")],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={},
+        )  # fmt: skip
+
+    def _command(self) -> list[str]:
+        """The command line of one guest."""
+        limits, root = self.limits, os.geteuid() == 0
+        with self._lock:
+            self._number += 1
+            user = _FIRST_USER + self._number % _USERS if root else 0
+        told: dict[str, Any] = {
+            "user": user,
+            "resources": {
+                "RLIMIT_AS": limits.memory_mb << 20,
+                "RLIMIT_CPU": limits.cpu_s,
+                "RLIMIT_FSIZE": limits.file_mb << 20,
+                "RLIMIT_NPROC": limits.processes,
+                "RLIMIT_NOFILE": 64,
+                "RLIMIT_CORE": 0,
+            },
+        }
+        guest = [_python(), "-I", "-S", "-B"]
+        if not self.confined:
+            told["resources"].pop("RLIMIT_NPROC")  # it would count the user's other processes
+            return [*guest, str(HERE / "guest.py"), json.dumps(told | {"user": 0})]
+        return [*_bubblewrap(root, limits.scratch_mb), *guest, f"{INSIDE}/guest.py", json.dumps(told)]
+
+
+def _bubblewrap(root: bool, scratch_mb: int) -> list[str]:
+    """Namespaces of its own for everything; nothing of the host but Python's files, read-only."""
+    words = ["bwrap", "--die-with-parent", "--new-session", "--clearenv", "--unshare-pid", "--unshare-net",
+             "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--cap-drop", "ALL"]  # fmt: skip
+    # As root the guest leaves root by itself; else a user namespace gives bubblewrap what it needs.
+    words += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"] if root else ["--unshare-user"]
+    for folder in ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache"):
+        if Path(folder).is_symlink():
+            words += ["--symlink", os.readlink(folder), folder]
+        elif Path(folder).exists():
+            words += ["--ro-bind", folder, folder]
+    for folder in _prefixes():
+        for parent in reversed(Path(folder).parents[:-1]):
+            words += ["--perms", "0755", "--dir", str(parent)]
+        words += ["--ro-bind", folder, folder]
+    words += ["--perms", "0755", "--dir", INSIDE]
+    for name in ("guest.py", "wire.py"):
+        words += ["--ro-bind", str(HERE / name), f"{INSIDE}/{name}"]
+    words += ["--proc", "/proc", "--dev", "/dev"]
+    words += ["--perms", "1777", "--size", str(scratch_mb << 20), "--tmpfs", "/tmp", "--remount-ro", "/"]
+    return [*words, "--"]
+
+
+@cache
+def _python() -> str:
+    """The interpreter itself, not a virtual environment's link to it: programs see the standard library alone."""
+    return str(Path(sys.executable).resolve())
+
+
+@cache
+def _prefixes() -> tuple[str, ...]:
+    """Folders that the interpreter needs beside /usr."""
+    found = {str(Path(p).resolve()) for p in (sys.base_prefix, sys.base_exec_prefix)}
+    return tuple(sorted(p for p in found if not (p == "/usr" or p.startswith("/usr/"))))
+
+
+def _end(judge: subprocess.Popen[str]) -> None:
+    judge.kill()
+    judge.wait()
+    for stream in (judge.stdin, judge.stdout):
+        if stream:
+            stream.close()

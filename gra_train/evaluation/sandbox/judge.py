@@ -1,0 +1,193 @@
+"""The judge: runs tests against a program that lives in another process. A fork server; one JSON line is one job.
+
+A job: {program, tests, entry_points, nonce, command, timeout_s}. `command` starts the guest. The reply: {nonce, reason,
+detail}, with the nonce only where the last test was passed. Names that the tests use and do not define are looked up
+in the program; a name of a builtin is the builtin, unless it is one of `entry_points` (a program cannot replace `all`).
+Standard library only, so that it starts at once.
+"""
+
+import builtins
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import wire
+
+LONGEST = 8 << 20
+"""Bytes of one answer of the guest."""
+
+
+class GuestError(Exception):
+    """The program raised something that is no builtin exception."""
+
+
+class Gone(BaseException):
+    """The guest ended, or said what no guest says. Not an Exception: no test may catch it."""
+
+
+class Guest:
+    """The other end of the pipes."""
+
+    def __init__(self, command: list[str]) -> None:
+        self.process: Any = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={}, bufsize=0)
+        self._buffer = b""
+
+    def ask(self, request):
+        """The value of a request. Raises what the program raised (by name, among the builtins), or Gone."""
+        try:
+            data = json.dumps(request).encode() + b"\n"
+            while data:
+                data = data[self.process.stdin.write(data) :]
+            reply = json.loads(self._line())
+            raised = self._error(str(reply["error"]), str(reply.get("text", ""))) if "error" in reply else None
+            value = None if raised else wire.decode(reply["value"], lambda number: Handle(self, number))
+        except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+            raise Gone(f"the program broke its pipe ({type(error).__name__})") from None
+        if raised:
+            raise raised
+        return value
+
+    def _error(self, name: str, text: str) -> Exception:
+        kind = getattr(builtins, name, None)
+        if isinstance(kind, type) and issubclass(kind, Exception):
+            with contextlib.suppress(TypeError):  # UnicodeDecodeError and the like want more than a text
+                return kind(text[:2000])
+        return GuestError(f"{name}: {text[:2000]}")
+
+    def _line(self):
+        while b"\n" not in self._buffer:
+            data = self.process.stdout.read(1 << 16)
+            if not data:
+                raise Gone("the program ended")
+            self._buffer += data
+            if len(self._buffer) > LONGEST:
+                raise Gone("an answer of the program is too long")
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+
+class Handle:
+    """An object of the program that is no plain data. Two are equal if they are one; its own opinion is not asked."""
+
+    def __init__(self, guest, number):
+        vars(self).update(_guest=guest, _number=number)
+
+    def _do(self, verb, *given):
+        return self._guest.ask([verb, *(wire.encode(one, _number) for one in (self, *given))])
+
+    def __call__(self, *args, **kwargs):
+        return self._do("call", list(args), kwargs)
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._do("attribute", name)
+
+    def __setattr__(self, name, value):
+        self._do("set", name, value)
+
+    def __getitem__(self, key):
+        return self._do("item", key)
+
+    def __iter__(self):
+        return iter(self._do("list"))
+
+    def __len__(self):
+        return self._do("len")
+
+    def __bool__(self):
+        return self._do("bool") is True
+
+    def __str__(self):
+        return str(self._do("str"))
+
+    __repr__ = __str__
+
+    def __eq__(self, other):
+        return isinstance(other, Handle) and other._number == self._number
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _number(value):
+    if isinstance(value, Handle):
+        return value._number
+    raise TypeError(f"a {type(value).__name__} cannot be given to the program")
+
+
+class Names(dict):
+    """Global names of the tests: their own, then builtins, then the program's."""
+
+    def __init__(self, guest, entry_points):
+        super().__init__(__name__="tests", __builtins__=builtins)
+        self._guest, self._entry_points = guest, entry_points
+
+    def __missing__(self, name):
+        if hasattr(builtins, name) and name not in self._entry_points:
+            raise KeyError(name)
+        found = self._guest.ask(["name", name])  # a KeyError of the program's is a NameError of the tests'
+        self[name] = found
+        return found
+
+
+def judge(job):
+    """(passed, reason, detail). reason: passed, failed (a test), error (the program or a test raised), ended."""
+    guest = Guest(job["command"])
+    try:
+        guest.ask(job["program"])
+        exec(compile(job["tests"], "tests", "exec"), Names(guest, job["entry_points"]))
+        return True, "passed", ""
+    except AssertionError as error:
+        return False, "failed", str(error)[:500]
+    except Gone as gone:
+        return False, "ended", str(gone)
+    except BaseException as error:
+        return False, "error", f"{type(error).__name__}: {str(error)[:500]}"
+    finally:
+        guest.process.kill()
+
+
+def fork(job):
+    """Judge in a child with a process group of its own; the reply. The whole tree is killed on time-out."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setpgid(0, 0)
+        os.close(read)
+        passed, reason, detail = judge(job)
+        reply = {"nonce": job["nonce"] if passed else "", "reason": reason, "detail": detail}
+        os.write(write, json.dumps(reply).encode()[: 1 << 16])
+        os._exit(0)
+    os.close(write)
+    text, deadline = b"", time.monotonic() + job["timeout_s"]
+    while True:
+        ready, _, _ = select.select([read], [], [], max(0.0, deadline - time.monotonic()))
+        if not ready:
+            reply = {"nonce": "", "reason": "timeout", "detail": f"not done after {job['timeout_s']:g} s"}
+            break
+        data = os.read(read, 1 << 16)
+        if not data:
+            reply = json.loads(text) if text else {"nonce": "", "reason": "error", "detail": "the judge ended"}
+            break
+        text += data
+    os.close(read)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)  # the guest too: it dies with its parent
+    os.waitpid(child, 0)
+    return reply
+
+
+def main():
+    for line in sys.stdin:
+        print(json.dumps(fork(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""Programs that a model wrote: right ones pass, wrong ones fail, and hostile ones get nothing, not even a pass."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gra_train.evaluation.sandbox import Limits, Sandbox, unavailable, wire
+
+pytestmark = pytest.mark.sandbox
+CPU = 100_000 + os.getpid()
+TESTS = "assert f(2) == 3\nassert all([f(5) == 6])"
+RIGHT = "def f(x):\n    return x + 1\n"
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    if reason := unavailable():
+        pytest.skip(reason)
+    with Sandbox(Limits(seconds=8, cpu_s=CPU, memory_mb=256, processes=8, file_mb=4, scratch_mb=8)) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def impatient(sandbox):
+    with Sandbox(replace(sandbox.limits, seconds=3)) as found:
+        yield found
+
+
+def test_right_passes_and_wrong_fails(sandbox):
+    assert sandbox.check(RIGHT, TESTS).passed
+    wrong = sandbox.check("def f(x):\n    return x + 2\n", TESTS)
+    assert (wrong.passed, wrong.reason) == (False, "failed")
+    assert sandbox.check("def f(x:\n", TESTS).detail.startswith("SyntaxError")
+    assert sandbox.check("def g(x): return x", TESTS).detail.startswith("NameError")
+
+
+FAKES = {
+    "exit before the tests": "import os\nos._exit(0)\n",
+    "exit in a test": "import os\ndef f(x):\n    os._exit(0)\n",
+    "SystemExit": "raise SystemExit(0)\n",
+    "patched builtins": "import builtins\nbuiltins.all = lambda x: True\ndef f(x):\n    return 3\n",
+    "a function named all": "def all(x):\n    return True\ndef f(x):\n    return 3\n",
+    "equals everything": "class E(int):\n    def __eq__(s, o): return True\ndef f(x):\n    return E()\n",
+    "equal object": "class E:\n    def __eq__(s, o): return True\ndef f(x):\n    return E()\n",
+    "patched AssertionError": "import builtins\nbuiltins.AssertionError = ValueError\ndef f(x):\n    return 0\n",
+    "speaks for the judge": "import os\nfor n in range(3, 20):\n    try: os.write(n, b'{\"reason\": \"passed\"}\\n')\n"
+    "    except OSError: pass\ndef f(x):\n    return 0\n",
+    "reads frames": "import sys\ndef f(x):\n    n = sys._getframe()\n    while n.f_back: n = n.f_back\n"
+    "    return str(n.f_globals)\n",
+    "lies on the pipe": "import os, gc, io\nfor o in gc.get_objects():\n    if isinstance(o, io.TextIOWrapper):\n"
+    "        try: print('{\"value\": {\"q\": 1}}', file=o, flush=True)\n        except Exception: pass\n"
+    "def f(x):\n    return 0\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAKES)
+def test_success_cannot_be_faked(sandbox, name):
+    assert not sandbox.check(FAKES[name], TESTS).passed
+    assert sandbox.check(RIGHT, TESTS).passed, "the judge goes on"
+
+
+BOMBS = {
+    "fork": "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass\n",
+    "memory": "x = []\nwhile True: x.append(bytearray(1 << 24))\n",
+    "endless output": "while True: print('x' * 65536)\n",
+    "endless answer": "def f(x):\n    return 'x' * (50 << 20)\n",
+    "deep answer": "def f(x):\n    v = []\n    for _ in range(5000): v = [v]\n    return v\n",
+    "busy": "while True: pass\n",
+    "sleeps": "import time\ntime.sleep(1000)\n",
+    "ignores signals": "import signal, time\nfor s in range(1, 32):\n    try: signal.signal(s, signal.SIG_IGN)\n"
+    "    except Exception: pass\nwhile True: time.sleep(1)\n",
+    "daemon": "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        time.sleep(1000)\n"
+    "    os._exit(0)\ndef f(x):\n    return 0\n",
+    "big file": "f = open('/tmp/x', 'wb')\nwhile True: f.write(bytes(1 << 20))\n",
+    "many files": "i = 0\nwhile True:\n    i += 1\n    open(f'/tmp/{i}', 'wb').write(bytes(1 << 20))\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs_end_and_leave_nothing(impatient, name):
+    started = time.monotonic()
+    assert not impatient.check(BOMBS[name], TESTS).passed
+    assert time.monotonic() - started < 4 * impatient.limits.seconds
+    deadline = time.monotonic() + 20
+    while (left := guests()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left, "a process of the program is still there"
+
+
+def guests():
+    """Processes of the programs of this test session: no other has its CPU limit."""
+    mark, found = f'"RLIMIT_CPU": {CPU}'.encode(), []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        found += [folder.name] if mark in words else []
+    return found
+
+
+def test_a_running_program_is_seen(impatient):
+    """Or the test above would prove nothing."""
+    with ThreadPoolExecutor(1) as thread:
+        verdict = thread.submit(impatient.check, BOMBS["sleeps"], TESTS)
+        while not (there := guests()) and not verdict.done():
+            time.sleep(0.05)
+        assert there
+
+
+def seen(sandbox, expression):
+    """What a program sees: the value of an expression inside."""
+    verdict = sandbox.check(f"import os, socket, glob\ndef f():\n    return {expression}\n", "assert False, repr(f())")
+    return verdict.detail
+
+
+def test_environment_and_files_of_the_host_are_not_there(sandbox, monkeypatch, tmp_path):
+    monkeypatch.setenv("SECRET_TOKEN", "canary-7531")
+    assert "canary" not in seen(sandbox, "dict(os.environ)")
+    assert "canary" not in seen(sandbox, "[open(p, 'rb').read() for p in glob.glob('/proc/[0-9]*/environ')]")
+    (tmp_path / "mine").write_text("x")
+    assert "FileNotFoundError" in seen(sandbox, f"open({str(tmp_path / 'mine')!r}).read()")
+    assert "FileNotFoundError" in seen(sandbox, f"os.listdir({str(Path(__file__).parents[2])!r})")
+    assert re.match("(FileNotFound|Permission)Error", seen(sandbox, "open('/etc/passwd').read()"))
+    home = Path.home()
+    there = seen(sandbox, f"os.listdir({str(home)!r}) if os.path.isdir({str(home)!r}) else []")
+    assert len(eval(there)) <= 1, "at most the way to the interpreter"
+
+
+def test_nothing_can_be_written_but_scratch(sandbox):
+    for place in ("/usr/x", "/x", "/guest/x", sys.base_prefix + "/x", "/proc/sys/kernel/core_pattern"):
+        assert re.match("(OSError|PermissionError)", seen(sandbox, f"open({place!r}, 'w')")), place
+    assert seen(sandbox, "open('/tmp/x', 'w').write('1')") == "1"
+
+
+def test_no_network(sandbox):
+    reached = "socket.create_connection(({0!r}, {1}), 1)"
+    with subprocess.Popen(
+        [sys.executable, "-c", "import socket,sys; s=socket.create_server(('127.0.0.1',0)); print(s.getsockname()[1],"
+         "flush=True); sys.stdin.read()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as server:  # fmt: skip
+        port = int(server.stdout.readline())
+        assert re.match("(ConnectionRefused|OSError|Timeout)", seen(sandbox, reached.format("127.0.0.1", port)))
+        server.stdin.close()
+    assert re.match("(OSError|Timeout)", seen(sandbox, reached.format("192.0.2.1", 80)))
+
+
+def test_no_process_of_the_host_can_be_seen_or_killed(sandbox):
+    assert re.match("(ProcessLookupError|PermissionError)", seen(sandbox, f"os.kill({os.getpid()}, 9)"))
+    assert len(eval(seen(sandbox, "[p for p in os.listdir('/proc') if p.isdigit()]"))) <= 3
+    assert seen(sandbox, "os.getuid()") != "0" or os.geteuid() != 0
+    assert re.match("(PermissionError|OSError)", seen(sandbox, "os.setuid(0)")) or seen(sandbox, "os.setuid(0)")
+    assert "0000000000000000" in seen(sandbox, "open('/proc/self/status').read().split('CapEff:')[1].split()[0]")
+
+
+def test_values_keep_their_types():
+    kept = [None, True, 3, 10**40, 0.1, float("inf"), 1j, "é\n", b"\0", [1, (2, {3})], {(1, 2): [frozenset({1})]},
+            range(2, 9, 3), int]  # fmt: skip
+    text = json.dumps([wire.encode(value, None) for value in kept])
+    found = [wire.decode(value, None) for value in json.loads(text)]
+    assert found == kept
+    assert [type(a) for a in found] == [type(a) for a in kept]
+    for wrong in (3, {"q": 1}, {"i": "3", "f": "1"}, {"y": "open"}, {"m": "gra_train"}, [1]):
+        with pytest.raises(ValueError, match="not a"):
+            wire.decode(wrong, None)
+
+
+def test_objects_of_the_program_can_be_used(sandbox):
+    program = "import math\nclass Node:\n    def __init__(s, v): s.v = v; s.next = None\ndef last(n):\n"
+    program += "    while n.next: n = n.next\n    return n.v\ndef count():\n    yield from range(3)\n"
+    tests = "a = Node(1)\na.next = Node(2)\nassert last(a) == 2\nassert list(count()) == [0, 1, 2]\nassert a.v == 1\n"
+    tests += "try:\n    last(3)\nexcept AttributeError:\n    pass\nelse:\n    assert False\n"
+    tests += "assert math.isclose(0.1 + 0.2, 0.3)"
+    assert sandbox.check(program, tests).passed
+    assert sandbox.check("def sum(a, b): return a - b", "assert sum(3, 1) == 2", entry_points=["sum"]).passed
+
+
+def test_without_a_sandbox_limits_remain():
+    """On the user's word; a machine without bubblewrap says so."""
+    with Sandbox(Limits(seconds=3), workers=1, confined=False) as bare:
+        assert bare.check(RIGHT, TESTS).passed
+        assert not bare.check("while True: pass", TESTS).passed
