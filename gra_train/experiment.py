@@ -6,69 +6,46 @@ because an identity is made of configurations and of the identities of inputs.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gra_train.chat.serve import resolve
+from gra_train.data.benchmarks import benchmarks
 from gra_train.errors import UserError, nearest
-from gra_train.locate import MINI, fingerprint, model_folder
-from gra_train.runs import Run, content_hash
+from gra_train.graph import Node, ordered
+from gra_train.locate import MINI
+from gra_train.runs import read_json
 from gra_train.schema import Arm, Config, DataFile, Evaluation, Model, Synthesis, Train
-from gra_train.settings import change, identity, only, overlaid
+from gra_train.settings import change, only, overlaid
 from gra_train.stages import (
-    STAGES,
     CollateStage,
     CompareStage,
     DatasetStage,
     DistillStage,
     EvaluateStage,
+    RefineStage,
     SeedsStage,
     SftStage,
+    ShardStage,
     SynthesizeStage,
 )
 from gra_train.synthesis.draw import check_pool
 
-SOURCES = ("none", "seed", "unreviewed", "gra", "solo", "distill", "gold", "own")
+SOURCES = ("none", "seed", "unreviewed", "gra", "refine", "integrated", "solo", "distill", "gold", "own")
 """What an arm can be trained on. none: nothing, the base as it is (for COLLATE alone); seed: D(0) alone; unreviewed:
-the pool without review; solo and distill: the large model as generator, or answering given instructions; gold: the
-miniature's own answers; own: the `data` group."""
+the pool without review; refine: D(0) with new responses; integrated: that and gra; solo and distill: the large model as
+generator, or answering given instructions; gold: the miniature's own answers; own: the `data` group."""
 
-SYNTHESISED = ("unreviewed", "gra", "solo", "distill")
+SYNTHESISED = ("unreviewed", "gra", "refine", "integrated", "solo", "distill")
 """Sources that arms.NAME.synthesis can change."""
 
 GENERATOR = ("prompts", "temperature", "response_temperature", "top_p", "max_tokens", "parse_retries", "block")
 LOOP = (*GENERATOR, "target", "rounds", "max_candidates", "wave", "lookahead", "stop_after", "roles", "explore",
         "domains", "min_examples", "max_examples", "num_reviewers", "T_mean", "T_std", "respond", "review", "dedup",
-        "checker")  # fmt: skip
-
-
-@dataclass(frozen=True, eq=False)
-class Node:
-    """One stage to run: its frozen configuration and the nodes whose results it reads."""
-
-    stage: str
-    label: str
-    config: Any
-    inputs: dict[str, Node] = field(default_factory=dict)
-
-    @cached_property
-    def run_id(self) -> str:
-        """<stage>-<label>-s<seed>-<hash8>: the same work has the same name, on any machine."""
-        payload = {
-            "stage": self.stage,
-            "version": STAGES[self.stage].version,
-            "config": identity(_by_content(self.config)),
-            "inputs": {name: node.run_id for name, node in self.inputs.items()},
-        }
-        label = "".join(c if c.isalnum() else "-" for c in self.label)
-        return f"{self.stage}-{label}-s{self.config.seed}-{content_hash(payload)[:8]}"
-
-    def run(self, runs_dir: Path) -> Run:
-        return Run(runs_dir / self.run_id)
+        "decontaminate", "checker")  # fmt: skip
+REFINE = (*GENERATOR, "wave", "roles", "explore", "num_reviewers", "T_mean", "T_std", "respond", "review",
+          "decontaminate", "checker")  # fmt: skip
 
 
 def plan(config: Config) -> list[Node]:
@@ -85,7 +62,7 @@ def plan(config: Config) -> list[Node]:
         if arm.synthesis and arm.data not in SYNTHESISED:
             known = ", ".join(SYNTHESISED)
             raise UserError(f"arms.{name}.synthesis: data={arm.data} is not synthesised; this is for data={known}.")
-        if arm.rounds and arm.data != "gra":
+        if arm.rounds and arm.data not in ("gra", "integrated"):
             raise UserError(f"arms.{name}.rounds={arm.rounds}: only data=gra is made in rounds, not data={arm.data}.")
     if config.compare.baseline not in config.arms:
         known = ", ".join(config.arms)
@@ -103,7 +80,7 @@ def plan(config: Config) -> list[Node]:
         labels=[name.removesuffix(".scores") for name in rows if name.endswith(".scores")],
         reviewers=config.synthesis.review.scoring,
     )
-    return list(_ordered(Node("compare", config.name, compare, rows)))
+    return list(ordered(Node("compare", config.name, compare, rows)))
 
 
 def check_rationale_tasks(nodes: Sequence[Node], evaluation: Evaluation) -> None:
@@ -125,8 +102,10 @@ def check_rationale_tasks(nodes: Sequence[Node], evaluation: Evaluation) -> None
 
 
 def synthesis_only(config: Config) -> list[Node]:
-    """The nodes of `gra-train synthesize`: annotated seeds and the GRA data set."""
-    return list(_ordered(_Builder(config).gra()))
+    """The nodes of `gra-train synthesize`: annotated seeds and the GRA data set, or a shard of its next round."""
+    builder = _Builder(config)
+    node = builder.gra()
+    return list(ordered(builder.shard(node) if config.synthesis.shard else node))
 
 
 class _Builder:
@@ -140,6 +119,10 @@ class _Builder:
     def _once(self, stage: str, label: str, config: Any, inputs: dict[str, Node] | None = None) -> Node:
         node = Node(stage, label, config, inputs or {})
         return self.made.setdefault(node.run_id, node)
+
+    def benchmarks(self, synthesis: Synthesis) -> dict[str, DataFile]:
+        """What the rows are kept apart from."""
+        return benchmarks(synthesis.decontaminate, self.config.evaluation)
 
     def seeds(self) -> Node:
         config = self.config
@@ -161,11 +144,43 @@ class _Builder:
     def synthesis(self, label: str, synthesis: Synthesis, models: list[Model]) -> Node:
         check_pool([m.name for m in models], synthesis, pool=self.config.pool.name)
         pool = change(self.config.pool, models=models, large=None)
-        stage = SynthesizeStage(self.config.seed, pool, only(synthesis, *LOOP), self.ledger)
+        stage = SynthesizeStage(
+            self.config.seed, pool, only(synthesis, *LOOP), self.ledger, self.benchmarks(synthesis)
+        )
         return self._once("synthesize", label, stage, {"seeds": self.seeds()})
 
     def gra(self, synthesis: Synthesis | None = None) -> Node:
         return self.synthesis("gra", synthesis or self.config.synthesis, self.config.pool.models)
+
+    def shard(self, whole: Node) -> Node:
+        """A shard of the round of `whole` that is due; `whole` itself when it is done."""
+        from gra_train.synthesis.recording import ROUNDS
+        from gra_train.synthesis.shards import parse_shard
+
+        config, run = self.config, whole.run(Path(self.config.runs_dir))
+        number, of = parse_shard(config.synthesis)
+        if run.is_done():
+            return whole
+        curated = len(read_json(run.folder / ROUNDS) or [])
+        stage = ShardStage(
+            seed=config.seed,
+            pool=whole.config.pool,
+            synthesis=only(config.synthesis, *LOOP, "shard", "margin"),
+            shard=config.synthesis.shard,
+            round=curated,
+            of=str(run.folder),
+            ledger=self.ledger,
+        )
+        return self._once("shard", f"round{curated + 1}-{number}of{of}", stage, whole.inputs)
+
+    def refined(self, synthesis: Synthesis) -> Node:
+        """D(0) with new responses, as far as review lets them pass."""
+        check_pool([m.name for m in self.config.pool.models], synthesis, pool=self.config.pool.name)
+        stage = RefineStage(
+            self.config.seed, change(self.config.pool, large=None), only(synthesis, *REFINE), self.ledger,
+            self.benchmarks(synthesis),
+        )  # fmt: skip
+        return self._once("refine", "seeds", stage, {"seeds": self.seeds()})
 
     def source(self, arm: Arm, synthesis: Synthesis) -> tuple[DataFile, Node | None]:
         """Where an arm's rows beside the seeds come from: a file, or the result of a node."""
@@ -179,8 +194,10 @@ class _Builder:
             return config.data, None
         if arm.data == "gold":
             return DataFile(path=MINI + "gold"), None
-        if arm.data == "gra":
+        if arm.data in ("gra", "integrated"):
             return DataFile(), self.gra(synthesis)
+        if arm.data == "refine":
+            return DataFile(), self.refined(synthesis)
         if arm.data == "unreviewed":
             return DataFile(), self.synthesis("unreviewed", unreviewed, config.pool.models)
         if arm.data == "seed":
@@ -209,15 +226,20 @@ class _Builder:
         synthesis = overlaid(config.synthesis, arm.synthesis, f"arms.{name}.synthesis.")
         file, node = self.source(arm, synthesis)
         rows = arm.rows
-        if rows is None and arm.data not in ("seed", "own"):
+        if rows is None and arm.data not in ("seed", "refine", "own"):
             rows = rows_until(synthesis, arm.rounds)
         inputs = {"seeds": self.seeds()} if arm.with_seeds or arm.data == "seed" else {}
+        if arm.data in ("refine", "integrated"):  # refined rows take the seeds' place
+            inputs = {"seeds": self.refined(synthesis)} if arm.data == "integrated" else {}
         inputs |= {"source": node} if node else {}
-        stage = DatasetStage(config.seed, file, rows, config.synthesis.checker, arm.rounds)
+        stage = DatasetStage(
+            config.seed, file, rows, config.synthesis.checker, arm.rounds, synthesis.decontaminate,
+            self.benchmarks(synthesis),
+        )  # fmt: skip
         data = self._once("dataset", name, stage, inputs)
         student = self._train("sft", name, config.sft, {"data": data})
         found = {f"{name}.data": data, f"{name}.scores": self.evaluate(name, {"model": student})}
-        if arm.data == "gra" and node:
+        if arm.data in ("gra", "integrated") and node:
             found[f"synthesis.{name}" if arm.synthesis or arm.rounds else "synthesis"] = node
         return found | (self.collate(name, student) if arm.collate else {})
 
@@ -308,34 +330,3 @@ COLLATE_READS = {
 def rows_until(synthesis: Synthesis, rounds: int | None) -> int:
     """Rows that the first `rounds` rounds contribute to the target (None: all rounds)."""
     return synthesis.target * min(rounds or synthesis.rounds, synthesis.rounds) // synthesis.rounds
-
-
-def _ordered(last: Node) -> Iterator[Node]:
-    """Inputs before users, each node once."""
-    seen: set[str] = set()
-
-    def visit(node: Node) -> Iterator[Node]:
-        if node.run_id in seen:
-            return
-        seen.add(node.run_id)
-        for earlier in node.inputs.values():
-            yield from visit(earlier)
-        yield node
-
-    yield from visit(last)
-
-
-def _by_content(value: Any) -> Any:
-    """Paths of models and files replaced by fingerprints of what they hold: a changed file is another identity."""
-    if isinstance(value, Model):
-        server = {name: value.serve[name] for name in ("engine", "arguments") if name in value.serve}
-        path = fingerprint(model_folder(value.path)) if value.path else ""
-        return change(value, path=path, serve=server)
-    if isinstance(value, DataFile):
-        outside = value.path and not value.path.startswith(MINI)
-        return change(value, path=fingerprint(value.path)) if outside else value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return type(value)(**{k: _by_content(v) for k, v in vars(value).items()})
-    if isinstance(value, dict):
-        return {k: _by_content(v) for k, v in value.items()}
-    return [_by_content(v) for v in value] if isinstance(value, list) else value

@@ -20,7 +20,7 @@ import yaml
 from gra_train.cluster import torchrun
 from gra_train.errors import FencedError, UserError
 from gra_train.experiment import Node
-from gra_train.runs import Run, Stopped, lease, read_json, write_json
+from gra_train.runs import Reached, Run, Stopped, lease, read_json, write_json
 from gra_train.schema import Config
 from gra_train.settings import plain
 from gra_train.stages import MULTI_RANK, STAGES
@@ -204,7 +204,7 @@ class Executor:
                 self.computed.append(run.id)
                 self.view.finish(run.id, "done")
                 return
-            held.mark("stopped" if outcome["kind"] == "stopped" else "failed", error=outcome["message"])
+            held.mark("stopped" if outcome["kind"] in ("stopped", "reached") else "failed", error=outcome["message"])
             self.view.running.pop(run.id, None)
             raise _error(run, outcome)
 
@@ -237,8 +237,8 @@ def freeze(node: Node, run: Run) -> None:
 
 def _error(run: Run, outcome: dict[str, Any]) -> BaseException:
     message = outcome["message"]
-    if outcome["kind"] == "stopped":
-        return Stopped(message)
+    if outcome["kind"] in ("stopped", "reached"):
+        return (Reached if outcome["kind"] == "reached" else Stopped)(message)
     if outcome["kind"] in ("user", "disk"):
         return UserError(f"{run.id}: {message}")
     if outcome["kind"] == "fenced":

@@ -34,6 +34,10 @@ class Stopped(Exception):
     """The stage saved and stopped because it was asked to; running again resumes it."""
 
 
+class Reached(Stopped):
+    """As Stopped, and all that was asked for now is done."""
+
+
 def content_hash(value: Any) -> str:
     """16 hex digits over canonical JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]

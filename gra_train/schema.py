@@ -152,18 +152,17 @@ class Decontaminate(Section):
     """Rows that share an n-gram of words with a question of a benchmark are dropped, with the question as evidence."""
 
     against: list[str] = setting(
-        [], "benchmarks: evaluation (those of evaluation.tasks), names, or files of questions; empty: off"
+        [], "benchmarks: evaluation (those of evaluation.tasks), names, or files of questions; empty: off", identity=False
     )
     ngram: int = setting(13, "words in a row that must be equal", unit="words", min=1)
     text: str = setting("both", "what is compared of a row", choices=("instruction", "response", "both"))
-    folder: str = setting(
-        "", "folder of the benchmarks' files (default: $GRA_DATA_DIR; their content counts, not the place)",
+    folder: str = setting("", "folder of the benchmarks' files (default: $GRA_DATA_DIR)", identity=False)
+    missing: str = setting(
+        "stop",
+        "a benchmark without a file: stop; load its questions through lm-eval; or skip it, and say so",
+        choices=("stop", "load", "skip"),
         identity=False,
-    )  # fmt: skip
-    on_missing: str = setting(
-        "stop", "a benchmark whose questions are not at hand: stop, or warn and say so on the card",
-        choices=("stop", "warn"),
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
@@ -182,6 +181,14 @@ class Synthesis(Section):
         "behind servers: waves started early that the round may not need (what is certain to be needed is not counted)",
         unit="waves",
         min=0,
+        identity=False,
+    )
+    shard: str = setting(
+        "", "i/n: of the round that is due, make only every n-th block of candidates, into the ledger; no curation",
+        identity=False,
+    )
+    margin: float = setting(
+        0.1, "sharded: rows made beyond a round's share, as a part of it (duplicates and chance take some)", min=0,
         identity=False,
     )
     stop_after: int | None = setting(
@@ -322,11 +329,11 @@ class Evaluation(Section):
 class Arm(Section):
     """One training set to compare: data -> SFT (-> COLLATE) -> evaluation."""
 
-    data: str = setting(help="seed, unreviewed, gra, solo, distill, gold, or own (see the data group)")
-    with_seeds: bool = setting(True, "train on the seeds too")
+    data: str = setting(help="seed, unreviewed, gra, refine, integrated, solo, distill, gold, or own (data=...)")
+    with_seeds: bool = setting(True, "train on the seeds too (of refine and integrated: only refined)")
     rows: int | None = setting(None, "rows beside the seeds (default: synthesis.target)", min=1)
     rounds: int | None = setting(
-        None, "of data=gra: the rows of the first N rounds only (all, where there are fewer)", unit="rounds", min=1
+        None, "of data=gra and integrated: the rows of the first N rounds only (all, where there are fewer)", unit="rounds", min=1
     )
     collate: bool = setting(False, "put COLLATE on top of the fine-tuned student")
     synthesis: dict[str, Any] = setting(

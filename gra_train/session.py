@@ -16,7 +16,7 @@ from gra_train import settings
 from gra_train.errors import UserError
 from gra_train.experiment import Node, check_rationale_tasks, plan, synthesis_only
 from gra_train.launch import Executor, StageError, check_space
-from gra_train.runs import EXIT_STOPPED, Run, Stopped, lease, read_json, write_json
+from gra_train.runs import EXIT_STOPPED, Reached, Run, Stopped, lease, read_json, write_json
 from gra_train.schema import Config
 from gra_train.settings import plain
 from gra_train.view import View, clock
@@ -28,6 +28,7 @@ UNTIL = {
     "evaluate": ("evaluate",),
     "compare": ("compare",),
 }
+STARTS_SERVERS = ("seeds", "synthesize", "refine", "shard", "distill")
 
 
 def run_experiment(config: Config, *, until: str = "compare", overrides: Sequence[str] = ()) -> int:
@@ -37,6 +38,7 @@ def run_experiment(config: Config, *, until: str = "compare", overrides: Sequenc
     nodes = select(config, until)
     check_rationale_tasks(nodes, config.evaluation)
     check_space(runs_dir)
+    check_servers(nodes, runs_dir)
     last = nodes[-1]
     folder = runs_dir / f"{config.name}-s{config.seed}-{last.run_id.rsplit('-', 1)[1]}"
     if config.resources.needs:
@@ -51,6 +53,8 @@ def run_experiment(config: Config, *, until: str = "compare", overrides: Sequenc
             mirror = _open_mirror(config, folder, nodes, view)
             try:
                 executor.execute()
+            except Reached as reached:
+                message = f"{reached}. Run again without it to go on from here."
             except Stopped as stopped:
                 code, message = EXIT_STOPPED, f"{stopped}. Run the same command again to go on from here."
             except StageError as error:
@@ -62,7 +66,8 @@ def run_experiment(config: Config, *, until: str = "compare", overrides: Sequenc
                 mirror.close()
                 restore()
         write_json(folder / "reads.json", sorted(settings.reads))
-        held.mark({0: "done", EXIT_STOPPED: "stopped"}.get(code, "failed"), error=message, computed=executor.computed)
+        state = "stopped" if message and not code else {0: "done", EXIT_STOPPED: "stopped"}.get(code, "failed")
+        held.mark(state, error=message, computed=executor.computed)
     if message:
         print(f"gra-train: {message}", file=sys.stderr)
         return code
@@ -74,6 +79,8 @@ def select(config: Config, until: str) -> list[Node]:
     """The nodes of an experiment that a command runs: those of its kind and what they need."""
     if until == "synthesize":
         return synthesis_only(config)
+    if config.synthesis.shard:
+        raise UserError(f"synthesis.shard={config.synthesis.shard} is for gra-train synthesize alone.")
     nodes = plan(config)
     if until == "compare":
         return nodes
@@ -86,6 +93,15 @@ def select(config: Config, until: str) -> list[Node]:
         if node.run_id in wanted or node.run_id in needed:
             needed |= {node.run_id, *(other.run_id for other in node.inputs.values())}
     return [node for node in nodes if node.run_id in needed]
+
+
+def check_servers(nodes: Sequence[Node], runs_dir: Path) -> None:
+    """Raises UserError if servers of ours that stages to be run ask for cannot be started on this machine."""
+    from gra_train.chat.serve import plan_servers
+
+    for node in nodes:
+        if node.stage in STARTS_SERVERS and not node.run(runs_dir).is_done():
+            plan_servers([node.config.model] if node.stage == "distill" else node.config.pool.models)
 
 
 def write_plan(folder: Path, config: Config, nodes: Sequence[Node], overrides: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gra_train.schema import Collate, DataFile, Evaluation, Model, Pool, Synthesis, Train
+from gra_train.schema import Collate, DataFile, Decontaminate, Evaluation, Model, Pool, Synthesis, Train
 from gra_train.settings import Section, setting
 
 StageFunction = Callable[[Any, Mapping[str, Path], Path], None]
@@ -38,6 +38,31 @@ class SynthesizeStage(Section):
     pool: Pool = setting()
     synthesis: Synthesis = setting()
     ledger: str = setting("", "folder of the shared ledger", identity=False)
+    benchmarks: dict[str, DataFile] = setting({}, "where the questions of synthesis.decontaminate.against are")
+
+
+@dataclass(frozen=True)
+class RefineStage(Section):
+    """inputs: seeds. The pool answers their instructions anew, with review -> as SynthesizeStage."""
+
+    seed: int = setting()
+    pool: Pool = setting()
+    synthesis: Synthesis = setting()
+    ledger: str = setting("", "folder of the shared ledger", identity=False)
+    benchmarks: dict[str, DataFile] = setting({}, "where the questions of synthesis.decontaminate.against are")
+
+
+@dataclass(frozen=True)
+class ShardStage(Section):
+    """inputs: seeds. A part of the candidates of a round of a SynthesizeStage, into the ledger -> shard.json."""
+
+    seed: int = setting()
+    pool: Pool = setting()
+    synthesis: Synthesis = setting()
+    shard: str = setting()
+    round: int = setting()
+    of: str = setting("", "run folder of the synthesis", identity=False)
+    ledger: str = setting("", "folder of the shared ledger", identity=False)
 
 
 @dataclass(frozen=True)
@@ -57,7 +82,8 @@ class DistillStage(Section):
 class DatasetStage(Section):
     """inputs: seeds?, source? -> an arm's training set: data.jsonl, statistics.json (rows, correctness if checkable).
 
-    Rows that equal a test question of the miniature are removed and counted.
+    Rows that equal a test question of the miniature are removed and counted; so are rows that overlap with a question
+    of `benchmarks` (contaminated.jsonl, contamination.json).
     """
 
     seed: int = setting()
@@ -65,6 +91,8 @@ class DatasetStage(Section):
     rows: int | None = setting()
     checker: str = setting()
     rounds: int | None = setting(None, "of a synthesised source: the rows of its first N rounds")
+    decontaminate: Decontaminate = setting(Decontaminate)
+    benchmarks: dict[str, DataFile] = setting({}, "where the questions of synthesis.decontaminate.against are")
 
 
 @dataclass(frozen=True)
@@ -146,6 +174,8 @@ class Stage:
 STAGES: dict[str, Stage] = {
     "seeds": Stage("gra_train.synthesis.stages:seeds", SeedsStage),
     "synthesize": Stage("gra_train.synthesis.stages:synthesize", SynthesizeStage),
+    "refine": Stage("gra_train.synthesis.stages:refine", RefineStage),
+    "shard": Stage("gra_train.synthesis.stages:shard", ShardStage),
     "distill": Stage("gra_train.synthesis.stages:distill", DistillStage),
     "dataset": Stage("gra_train.data.dataset:dataset", DatasetStage),
     "sft": Stage("gra_train.training.stages:sft", SftStage),

@@ -21,7 +21,7 @@ import yaml
 
 from gra_train import progress, settings
 from gra_train.errors import UserError
-from gra_train.runs import EXIT_STOPPED, Stopped
+from gra_train.runs import EXIT_STOPPED, Reached, Stopped
 from gra_train.stages import STAGES
 
 
@@ -55,7 +55,8 @@ def answer(folder: Path, out: Path) -> dict[str, Any]:
             run_stage(folder, out)
             return {"ok": True}
         except Stopped as stopped:
-            return {"ok": False, "kind": "stopped", "message": str(stopped)}
+            kind = "reached" if isinstance(stopped, Reached) else "stopped"
+            return {"ok": False, "kind": kind, "message": str(stopped)}
         except UserError as error:
             return {"ok": False, "kind": "user", "message": str(error)}
         except BaseException as error:

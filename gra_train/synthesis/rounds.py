@@ -33,6 +33,7 @@ from gra_train.synthesis.calls import KeyOf, no_key
 from gra_train.synthesis.candidate import Candidate
 from gra_train.synthesis.checker import Checker
 from gra_train.synthesis.curation import BLOCK, Index, Twin, best_first, greedy, text_of
+from gra_train.synthesis.decontaminate import Benchmarks
 from gra_train.synthesis.draw import Corpus, draw
 from gra_train.synthesis.embed import Encoder
 from gra_train.synthesis.prompts import Family
@@ -69,6 +70,7 @@ class Loop:
     experience: Experience | None = None
     lockstep: bool = True
     folder: Path | None = None
+    benchmarks: Benchmarks | None = None
 
 
 @dataclass(frozen=True)
@@ -260,12 +262,12 @@ class _Round:
     def _checked(self, candidates: list[Candidate]) -> list[Candidate]:
         """A complete wave, with what is known of each candidate by itself; those that are good go to be encoded."""
         loop, wave = self.loop, candidates[0].index // self.waves.size
-        checked = [_checked(c, loop.checker) for c in candidates]
-        good = [c for c in checked if c.fate is Fate.KEPT]
+        known = [checked(c, loop.checker, loop.benchmarks) for c in candidates]
+        good = [c for c in known if c.fate is Fate.KEPT]
         self._goods[wave] = [Good(c.id, c.index, c.mu) for c in good]
         texts = [text_of(c, loop.synthesis.dedup) for c in good]
         self._encoding[wave] = self.beside.submit(_embed, loop, texts)
-        return checked
+        return known
 
     def _accepted(self) -> list[Good]:
         return [good for wave in range(self._last + 1) for good in self._goods[wave]]
@@ -274,11 +276,17 @@ class _Round:
         return _stack([v for wave in range(self._last + 1) for v in self._encoding[wave].result()])
 
 
-def _checked(candidate: Candidate, checker: Checker | None) -> Candidate:
+def checked(candidate: Candidate, checker: Checker | None, benchmarks: Benchmarks | None = None) -> Candidate:
     """With `correct`: known False for an invalid instruction; None (unknown) where a response was never written.
 
-    What was accepted and is a test problem is CONTAMINATED.
+    What was accepted and is a test problem, or overlaps with a benchmark's question, is CONTAMINATED.
     """
+    if benchmarks is not None and candidate.fate is Fate.KEPT:
+        match = benchmarks.match(candidate.instruction, candidate.response)
+        if match is not None:
+            candidate = replace(
+                candidate, fate=Fate.CONTAMINATED, benchmark=match.benchmark, question=match.question, ngram=match.ngram
+            )
     if checker is None or not candidate.instruction:
         return candidate
     if candidate.fate is Fate.KEPT and checker.held_out(candidate.instruction):

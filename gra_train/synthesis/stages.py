@@ -1,4 +1,5 @@
-"""The synthesis stages: seeds (annotate D(0)), synthesize (GRA, or without review), distill (one model answers).
+"""The synthesis stages: seeds (annotate D(0)), synthesize (GRA, or without review), refine (the seeds' responses anew),
+shard (a part of a round's calls), distill (one model answers).
 
 Baselines are the same functions under other settings: *unreviewed* is `synthesis.review.mode=none`; *solo* is that with
 a pool of one large model and `synthesis.roles=single`. Interrupted stages start again: every completed call is in the
@@ -8,6 +9,7 @@ ledger, so nothing is asked twice, and results are the same to the byte.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,19 +24,22 @@ from gra_train.data.load import load
 from gra_train.errors import UserError
 from gra_train.records import Sample, read_samples, write_jsonl, write_samples
 from gra_train.reporting.cards import write_card
-from gra_train.runs import Stopped, reset_metrics
+from gra_train.runs import Reached, reset_metrics
 from gra_train.schema import Model
-from gra_train.stages import DistillStage, SeedsStage, SynthesizeStage
+from gra_train.stages import DistillStage, RefineStage, SeedsStage, ShardStage, SynthesizeStage
 from gra_train.synthesis import funnel
 from gra_train.synthesis.adaptive import Experience, depends_on_previous_wave
 from gra_train.synthesis.annotate import annotate, completed
 from gra_train.synthesis.calls import Attempt, Call, ask_all
 from gra_train.synthesis.checker import checker
+from gra_train.synthesis.decontaminate import Benchmarks
 from gra_train.synthesis.draw import Corpus, check_names, check_pool, number
 from gra_train.synthesis.embed import encoder
 from gra_train.synthesis.prompts import family
-from gra_train.synthesis.recording import Recording
+from gra_train.synthesis.recording import Recording, curated
+from gra_train.synthesis.refine import refine_seeds
 from gra_train.synthesis.rounds import Loop, Watch, run_rounds
+from gra_train.synthesis.shards import make_shard, parse_shard
 
 if TYPE_CHECKING:
     from gra_train.chat.pool import OpenPool
@@ -76,22 +81,9 @@ def synthesize(config: SynthesizeStage, inputs: Mapping[str, Path], out: Path) -
     wave was drawn and weighed by).
     Raises UserError, before any work is spent, for a pool that is too small for its roles.
     """
-    synthesis, names = config.synthesis, [m.name for m in config.pool.models]
-    check_pool(names, synthesis, pool=config.pool.name)
-    annotated = read_samples(inputs["seeds"])
+    synthesis, annotated = config.synthesis, _annotated(config, inputs)
     Corpus.of(annotated)
-    encode, check = encoder(synthesis.dedup.encoder), checker(synthesis.checker)
-    experience = Experience(names, T_mean=synthesis.T_mean) if depends_on_previous_wave(synthesis) else None
-    reset_metrics(out)  # everything is told again, from the ledger: earlier lines would be there twice
-    with (
-        _pool(config.pool.models, config.ledger, config.pool.batch_tokens, out) as models,
-        Recording(out, T_mean=synthesis.T_mean, rounds=synthesis.rounds) as record,
-        progress.task("synthesis", total=None, unit="candidates") as bar,
-    ):
-        loop = Loop(
-            config.seed, synthesis, names, family(synthesis.prompts), models.stream, encode, check, models.key_of,
-            experience, models.lockstep, out,
-        )  # fmt: skip
+    with _loop(config, out) as loop, _recording(config, out, rounds=synthesis.rounds) as (record, bar):
 
         def on_wave(round: int, candidates: int, kept: int) -> None:
             before = sum(done.candidates for done in record.rounds)
@@ -104,24 +96,111 @@ def synthesize(config: SynthesizeStage, inputs: Mapping[str, Path], out: Path) -
         watch = Watch(record.candidates, record.round, on_wave, bar.advance)
         kept = run_rounds(loop, annotated, watch, stop_after=synthesis.stop_after)
         if len(record.rounds) == synthesis.stop_after != synthesis.rounds:
-            raise Stopped(f"{len(record.rounds)} of {synthesis.rounds} rounds are curated (synthesis.stop_after)")
+            raise Reached(f"{len(record.rounds)} of {synthesis.rounds} rounds are curated (synthesis.stop_after)")
     if in_vain := sum(done.in_vain for done in record.rounds):
         log.info("%d candidates were started beyond the end of a round (synthesis.lookahead)", in_vain)
+    if loop.experience:
+        write_jsonl(out / "weights.jsonl", loop.experience.frozen)
+    _report(config, record, out)
+    if kept < synthesis.target:
+        log.warning(
+            "%d of %d rows were kept; funnel.json says what became of the other candidates", kept, synthesis.target
+        )
+
+
+def refine(config: RefineStage, inputs: Mapping[str, Path], out: Path) -> None:
+    """GRA-Refine over inputs["seeds"] -> data.jsonl (seeds with new responses), candidates.parquet, funnel.json."""
+    annotated = _annotated(config, inputs)
+    with _loop(config, out) as loop, _recording(config, out, rounds=1) as (record, bar):
+        bar.total = len(annotated)
+
+        def on_wave(_: int, candidates: int, kept: int) -> None:
+            bar.note = f"{kept} of {candidates} seeds refined"
+            _log_metrics(out, {"synthesis/round_candidates": candidates, "synthesis/kept": kept})
+
+        refine_seeds(loop, annotated, Watch(record.candidates, on_wave=on_wave, on_done=bar.advance))
+    _report(config, record, out)
+
+
+def shard(config: ShardStage, inputs: Mapping[str, Path], out: Path) -> None:
+    """A shard of the candidates of a round, into the ledger -> shard.json (what was made), usage.json.
+
+    Raises UserError if the rounds before it are not curated (any more).
+    """
+    annotated = _annotated(config, inputs)
+    rounds, rows = curated(Path(config.of))
+    if len(rounds) != config.round:
+        raise UserError(
+            f"this is a shard of round {config.round + 1}, and {len(rounds)} rounds are curated in {config.of}: "
+            "run the same command again, for the round that is due now."
+        )
+    number, of = parse_shard(config.synthesis)
+    with (
+        _loop(config, out) as loop,
+        progress.task(f"shard {number} of {of}", total=None, unit="candidates") as bar,
+    ):
+        made = make_shard(loop, annotated, rows, rounds, shard=number, of=of, on_done=bar.advance)
+    _write_json(out / "shard.json", made)
+
+
+def _annotated(config: SynthesizeStage | RefineStage | ShardStage, inputs: Mapping[str, Path]) -> list[Sample]:
+    """D(0), when it is clear that the pool can play all roles."""
+    check_pool([m.name for m in config.pool.models], config.synthesis, pool=config.pool.name)
+    return read_samples(inputs["seeds"])
+
+
+@contextmanager
+def _loop(config: SynthesizeStage | RefineStage | ShardStage, out: Path) -> Iterator[Loop]:
+    """What all of them are made with, and the open pool behind it."""
+    import pyarrow.parquet as pq
+
+    synthesis, names = config.synthesis, [m.name for m in config.pool.models]
+    curates = isinstance(config, SynthesizeStage)
+    encode = encoder(synthesis.dedup.encoder) if curates else _no_encoder
+    check = checker(synthesis.checker)
+    adaptive = curates and depends_on_previous_wave(synthesis)
+    experience = Experience(names, T_mean=synthesis.T_mean) if adaptive else None
+    apart = None if isinstance(config, ShardStage) else Benchmarks.of(synthesis.decontaminate, config.benchmarks)
+    with _pool(config.pool.models, config.ledger, config.pool.batch_tokens, out) as models:
+        loop = Loop(
+            config.seed, synthesis, names, family(synthesis.prompts), models.stream, encode, check, models.key_of,
+            experience, models.lockstep, out, apart,
+        )  # fmt: skip
+        yield loop
+        if apart and not isinstance(config, ShardStage):
+            dropped = pq.read_table(out / "candidates.parquet", columns=["benchmark"])["benchmark"]
+            _write_json(out / "contamination.json", apart.report(config.benchmarks, Counter(dropped.to_pylist())))
+
+
+def _no_encoder(texts: Sequence[str]) -> Any:
+    raise AssertionError("only curation encodes")
+
+
+@contextmanager
+def _recording(
+    config: SynthesizeStage | RefineStage, out: Path, *, rounds: int
+) -> Iterator[tuple[Recording, progress.Bar]]:
+    reset_metrics(out)  # everything is told again, from the ledger: earlier lines would be there twice
+    with (
+        Recording(out, T_mean=config.synthesis.T_mean, rounds=rounds) as record,
+        progress.task("synthesis", total=None, unit="candidates") as bar,
+    ):
+        yield record, bar
+
+
+def _report(config: SynthesizeStage | RefineStage, record: Recording, out: Path) -> None:
+    """funnel.json and its figures as metrics; the card."""
+    synthesis = config.synthesis
     scoring = "none" if synthesis.review.mode == "none" else synthesis.review.scoring
-    if experience:
-        write_jsonl(out / "weights.jsonl", experience.frozen)
     rounds = [{"round": r.number, "candidates": r.candidates, "waves": r.waves, "share": r.share, "kept": r.kept,
                "ended_by": r.ended_by} for r in record.rounds]  # fmt: skip
-    report = funnel.render(record.counts, models=names, rounds=rounds, scoring=scoring, checked=check is not None)
+    names, is_checked = [m.name for m in config.pool.models], synthesis.checker != "none"
+    report = funnel.render(record.counts, models=names, rounds=rounds, scoring=scoring, checked=is_checked)
     _write_json(out / "funnel.json", report)
     _log_metrics(out, {f"synthesis/{step}/{name}": value for step, row in report["steps"].items()
                        for name, value in row.items() if value is not None})  # fmt: skip
     if (out.parent / "config.yaml").is_file():  # as in every run
         write_card(out)
-    if kept < synthesis.target:
-        log.warning(
-            "%d of %d rows were kept; funnel.json says what became of the other candidates", kept, synthesis.target
-        )
 
 
 def _expected(candidates: int, kept: int, target: int, most: int) -> int | None:

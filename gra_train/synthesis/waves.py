@@ -3,7 +3,7 @@
 Behind servers nothing waits for a wave: the next one is started as soon as its draws are known, that is at once, but
 with adaptive roles (adaptive.py). A round's result is nevertheless that of its waves one after another, so waves are of
 two kinds. One is *certain* when the round cannot end before it, even if everything that was started were kept: to start
-it early costs nothing. One beyond that is a *guess*: it is started only where the acceptance so far says that it will be
+it early costs nothing. One beyond that is a *guess*: it is started only where the acceptance so far says that it is
 needed, and at most `synthesis.lookahead` waves ahead of the first unfinished one; where the round ends before it, its
 calls were in vain (they are counted, and stay in the ledger).
 """

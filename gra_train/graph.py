@@ -1,0 +1,72 @@
+"""A node of an experiment's graph: a stage with its frozen configuration and inputs, and the name of its run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from gra_train.locate import MINI, fingerprint, model_folder
+from gra_train.runs import Run, content_hash
+from gra_train.schema import DataFile, Model
+from gra_train.settings import change, identity
+from gra_train.stages import STAGES
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One stage to run: its frozen configuration and the nodes whose results it reads."""
+
+    stage: str
+    label: str
+    config: Any
+    inputs: dict[str, Node] = field(default_factory=dict)
+
+    @cached_property
+    def run_id(self) -> str:
+        """<stage>-<label>-s<seed>-<hash8>: the same work has the same name, on any machine."""
+        payload = {
+            "stage": self.stage,
+            "version": STAGES[self.stage].version,
+            "config": identity(_by_content(self.config)),
+            "inputs": {name: node.run_id for name, node in self.inputs.items()},
+        }
+        label = "".join(c if c.isalnum() else "-" for c in self.label)
+        return f"{self.stage}-{label}-s{self.config.seed}-{content_hash(payload)[:8]}"
+
+    def run(self, runs_dir: Path) -> Run:
+        return Run(runs_dir / self.run_id)
+
+
+def ordered(last: Node) -> Iterator[Node]:
+    """Inputs before users, each node once."""
+    seen: set[str] = set()
+
+    def visit(node: Node) -> Iterator[Node]:
+        if node.run_id in seen:
+            return
+        seen.add(node.run_id)
+        for earlier in node.inputs.values():
+            yield from visit(earlier)
+        yield node
+
+    yield from visit(last)
+
+
+def _by_content(value: Any) -> Any:
+    """Paths of models and files replaced by fingerprints of what they hold: a changed file is another identity."""
+    if isinstance(value, Model):
+        server = {name: value.serve[name] for name in ("engine", "arguments") if name in value.serve}
+        path = fingerprint(model_folder(value.path)) if value.path else ""
+        return change(value, path=path, serve=server)
+    if isinstance(value, DataFile):
+        outside = value.path and not value.path.startswith(MINI)
+        return change(value, path=fingerprint(value.path)) if outside else value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return type(value)(**{k: _by_content(v) for k, v in vars(value).items()})
+    if isinstance(value, dict):
+        return {k: _by_content(v) for k, v in value.items()}
+    return [_by_content(v) for v in value] if isinstance(value, list) else value
