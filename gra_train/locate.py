@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from functools import cache
 from pathlib import Path
 
@@ -35,6 +36,15 @@ def model_folder(path: str) -> str:
     if not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
         raise UserError(f"{path!r} is not a model folder: it has no config.json (nor adapter_config.json).")
     return str(folder)
+
+
+def adapter_base(path: str) -> str:
+    """The base model that an adapter folder names; "" for a folder with weights of its own, or a Hub name."""
+    folder = Path(model_folder(path))
+    file = folder / "adapter_config.json"
+    if not file.is_file() or (folder / "config.json").is_file():
+        return ""
+    return str(json.loads(file.read_text())["base_model_name_or_path"])
 
 
 @cache

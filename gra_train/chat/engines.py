@@ -1,0 +1,100 @@
+"""The commands of the servers that we start, and what their environments must hold: vLLM, transformers serve."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from gra_train.errors import UserError
+from gra_train.locate import adapter_base, model_folder
+from gra_train.schema import Model, Serve
+
+_NEEDS = {"vllm": ("vllm",), "transformers": ("transformers", "fastapi", "uvicorn", "openai")}
+_INSTALL = {"vllm": "see 'Servers that we start' in docs/models.md", "transformers": "pip install 'gra-train[serving]'"}
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # LoRA ranks that vLLM makes room for
+_PROBE = """
+import importlib.util, importlib.metadata, json, sys
+missing = [name for name in sys.argv[1:] if importlib.util.find_spec(name) is None]
+print(json.dumps([missing, importlib.metadata.version("torch") if importlib.util.find_spec("torch") else ""]))
+"""
+
+
+def interpreter(settings: Serve) -> Path:
+    """The Python that runs the server. Links are kept: a virtual environment is known by them."""
+    return Path(settings.python or sys.executable).expanduser().absolute()
+
+
+def check(name: str, settings: Serve) -> str:
+    """The torch version of the server's environment. Raises UserError if it lacks the engine (nothing is imported)."""
+    python, engine = interpreter(settings), settings.engine
+    if not python.is_file():
+        raise UserError(
+            f"model {name!r}: serve.python={settings.python!r} does not exist; give the interpreter of the environment "
+            f"that {engine} is installed in."
+        )
+    missing, torch = _probe(python, engine)
+    if missing:
+        raise UserError(
+            f"model {name!r}: serve.engine={engine}, but {python} has no {', '.join(missing)}; {_INSTALL[engine]}, or "
+            "name the interpreter of another environment in serve.python."
+        )
+    return torch
+
+
+@cache
+def _probe(python: Path, engine: str) -> tuple[list[str], str]:
+    try:
+        done = subprocess.run(
+            [python, "-c", _PROBE, *_NEEDS[engine]], capture_output=True, text=True, timeout=60, check=True
+        )
+        missing, torch = json.loads(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise UserError(f"serve.python={str(python)!r} cannot be run as Python ({error})") from None
+    return missing, torch
+
+
+def served_name(engine: str, models: Sequence[Model], model: Model) -> str:
+    """The name of `model` at the server of `models`. transformers serve knows a model by its path alone."""
+    if engine == "transformers":
+        return model_folder(model.path)
+    if adapter_base(model.path):
+        return model.name
+    return next(m.name for m in models if not adapter_base(m.path))
+
+
+def vllm(models: Sequence[Model], settings: Serve, *, port: int, cpu: bool) -> list[str]:
+    """`vllm serve` of the models' common base, adapters as LoRA modules."""
+    first = models[0]
+    adapters = {m.name: model_folder(m.path) for m in models if adapter_base(m.path)}
+    base = model_folder(adapter_base(first.path) or first.path)
+    own = [served_name("vllm", models, m) for m in models if m.name not in adapters][:1] or [f"{first.name}-base"]
+    # what `vllm serve` runs; that command itself asks for the distribution "vllm", which other builds have not
+    command = [str(interpreter(settings)), "-m", "vllm.entrypoints.openai.api_server", "--model", base]
+    command += ["--served-model-name", *own, "--host", "127.0.0.1", "--port", str(port), "--dtype", first.dtype]
+    # decoding is what a request asks for, not what generation_config.json adds (its end tokens still count)
+    command += ["--generation-config", "vllm", "--disable-uvicorn-access-log"]
+    if settings.tensor_parallel > 1:
+        command += ["--tensor-parallel-size", str(settings.tensor_parallel)]
+    if first.revision and not Path(base).is_dir():
+        command += ["--revision", first.revision]
+    if first.trust_remote_code:
+        command += ["--trust-remote-code"]
+    if adapters:
+        ranks = [json.loads((Path(p) / "adapter_config.json").read_text())["r"] for p in adapters.values()]
+        command += ["--enable-lora", "--max-loras", str(len(adapters))]
+        command += ["--max-lora-rank", str(next((r for r in _RANKS if r >= max(ranks)), max(ranks)))]
+        command += ["--lora-modules", *(f"{name}={path}" for name, path in adapters.items())]
+    return command
+
+
+def transformers(models: Sequence[Model], settings: Serve, *, port: int, cpu: bool) -> list[str]:
+    """`transformers serve` of one folder, batching continuously."""
+    first = models[0]
+    command = [str(interpreter(settings).with_name("transformers")), "serve", model_folder(first.path)]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", first.dtype, "--continuous-batching"]
+    command += ["--device", "cpu" if cpu else "cuda"]
+    return command + ["--trust-remote-code"] * first.trust_remote_code
