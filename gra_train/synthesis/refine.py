@@ -1,7 +1,7 @@
 """GRA-Refine: the pool answers the seeds' instructions anew; the answers are reviewed and adjudicated as ever.
 
-No instruction is written and nothing is compared with anything: a seed's refined row takes the seed's place; a seed whose
-new response does not pass review is left out.
+No instruction is written and nothing is compared. A seed's refined row takes its place; a seed whose new response does
+not pass review is left out.
 """
 
 from __future__ import annotations
