@@ -21,7 +21,8 @@ class Candidate(Record):
     mu, sigma, decision: of the response review, every reviewer counting alike (None where it was not reached).
     weights, weighted_*: with adaptive roles, how much each reviewer counts, and the decision that this makes: the one
     that is acted on. correct: by the checker (None: not known).
-    twin, cosine: of a duplicate, the id of what it repeats. summary: written after curation, of kept candidates only.
+    twin, cosine: of a duplicate, the id of what it repeats. benchmark, question, ngram: of a contaminated one, the
+    question that it overlaps with and the words they share. summary: written after curation, of kept candidates only.
     """
 
     id: str
@@ -51,6 +52,9 @@ class Candidate(Record):
     correct: bool | None = None
     twin: str = ""
     cosine: float | None = None
+    benchmark: str = ""
+    question: str = ""
+    ngram: str = ""
     summary: str = ""
 
     @classmethod
@@ -96,6 +100,7 @@ def _schema() -> Any:
         "decision": pa.string(), "weights": pa.list_(pa.float64()), "weighted_mu": pa.float64(),
         "weighted_sigma": pa.float64(), "weighted_decision": pa.string(), "adjudication": review,
         "attempts": pa.list_(attempt), "correct": pa.bool_(), "twin": pa.string(), "cosine": pa.float64(),
+        "benchmark": pa.string(), "question": pa.string(), "ngram": pa.string(),
         "summary": pa.string(),
     }  # fmt: skip
     return pa.schema(list(columns.items()))
