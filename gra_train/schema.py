@@ -45,7 +45,7 @@ class Model(Section):
     )
     served_name: str = setting("", "the model's name at that server (default: name)")
     revision: str = setting(
-        "", "what the weights are: Hub revision or a label of your own; required where a server gives no log-probabilities"
+        "", "what the weights are: Hub revision or your own label; required where a server gives no log-probabilities"
     )
     api: str = setting(
         "chat",
@@ -68,7 +68,9 @@ class Model(Section):
         600.0, "the run ends when no endpoint of the model has answered for this long", unit="s", min=0, identity=False
     )
     on_failed_call: str = setting(
-        "skip", "a call that fails while others are answered: its sample lacks it, or the run stops", choices=("skip", "stop")
+        "skip",
+        "a call that fails while others are answered: its sample lacks it, or the run stops",
+        choices=("skip", "stop"),
     )
     serve: dict[str, Any] = setting({}, "what differs from pool.serve for this model, e.g. {gpus: [4]}")
     price_in: float | None = setting(None, "of prompt tokens", unit="money/1M tokens", min=0, identity=False)

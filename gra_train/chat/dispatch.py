@@ -2,9 +2,9 @@
 
 A story is an async function that awaits `ask(...)` and nothing else (asyncio.gather over asks is fine).
 
-- lockstep (`advance`): blocks of consecutive stories advance together. When all of a block wait, everything they asked for is
-  answered in one step, so that what is batched together is a function of the stories alone: not of timing, and not of
-  what the ledger already holds.
+- lockstep (`advance`): blocks of consecutive stories advance together. When all of a block wait, everything they asked
+  for is answered in one step, so that what is batched together is a function of the stories alone: not of timing, and
+  not of what the ledger already holds.
 - `free_flow`: a bounded window of stories, each going on as soon as its own answers are there. Stories are drawn from
   an iterator as room appears and results are handed over as they come, so neither is ever held in full.
 """
@@ -12,7 +12,6 @@ A story is an async function that awaits `ask(...)` and nothing else (asyncio.ga
 from __future__ import annotations
 
 import asyncio
-import itertools
 import queue
 import threading
 from collections import deque
@@ -72,9 +71,23 @@ async def advance(stories: Sequence[Story[T]], answer: Step) -> list[T]:
         await _cancel(tasks)
 
 
+def take(source: Iterator[Story[T] | None], most: int) -> tuple[list[Story[T]], bool]:
+    """(at most so many stories, whether there are no more). None among them means: no more for now, ask again."""
+    taken: list[Story[T]] = []
+    while len(taken) < most:
+        try:
+            story = next(source)
+        except StopIteration:
+            return taken, True
+        if story is None:
+            break
+        taken.append(story)
+    return taken, False
+
+
 def free_flow(
-    stories: Iterable[Story[T]],
-    answer: Callable[[Call], Awaitable[Any]],
+    stories: Iterable[Story[T] | None],
+    answer: Step,
     loop: asyncio.AbstractEventLoop,
     *,
     window: Callable[[], int],
@@ -89,33 +102,32 @@ def free_flow(
     """
     finished: queue.SimpleQueue[tuple[int, Any, BaseException | None]] = queue.SimpleQueue()
     waiting: deque[tuple[int, Story[T]]] = deque()
-    workers: set[asyncio.Task[None]] = set()
+    workers: set[asyncio.Task[None] | None] = set()
 
     async def ask(*calls: Call) -> list[Any]:
-        if len(calls) == 1:
-            return [await answer(calls[0])]
-        return list(await asyncio.gather(*(answer(call) for call in calls)))
+        return await answer(calls)
 
     async def work() -> None:
-        while waiting and len(workers) <= window():
-            index, story = waiting.popleft()
-            try:
-                finished.put((index, await story(ask), None))
-            except asyncio.CancelledError:
-                raise
-            except BaseException as error:
-                finished.put((index, None, error))
+        try:
+            while waiting and len(workers) <= window():
+                index, story = waiting.popleft()
+                try:
+                    finished.put((index, await story(ask), None))
+                except asyncio.CancelledError:
+                    raise
+                except BaseException as error:
+                    finished.put((index, None, error))
+        finally:  # here, not in a callback, which would run after the next feeding had counted us in
+            workers.discard(asyncio.current_task())
 
     def feed(more: list[tuple[int, Story[T]]]) -> None:
         waiting.extend(more)
         for _ in range(min(len(waiting), window() - len(workers))):
-            worker = loop.create_task(work())
-            workers.add(worker)
-            worker.add_done_callback(workers.discard)
+            workers.add(loop.create_task(work()))
 
     async def stop() -> None:
         waiting.clear()
-        await _cancel(list(workers))
+        await _cancel([worker for worker in workers if worker])
 
     source, drawn, taken, exhausted = iter(stories), 0, 0, False
     try:
@@ -123,9 +135,9 @@ def free_flow(
             width = window()
             room = 2 * width - (drawn - taken)
             if not exhausted and room >= max(1, width // 4):  # by the handful: each feeding wakes the other thread
-                more = list(enumerate(itertools.islice(source, room), drawn))
-                drawn, exhausted = drawn + len(more), len(more) < room
-                loop.call_soon_threadsafe(feed, more)
+                more, exhausted = take(source, room)
+                loop.call_soon_threadsafe(feed, list(enumerate(more, drawn)))
+                drawn += len(more)
             if exhausted and taken == drawn:
                 return
             try:

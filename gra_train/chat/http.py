@@ -1,136 +1,200 @@
-"""A model behind an OpenAI-compatible server (vLLM, SGLang, llama.cpp, transformers serve, hosted APIs), over aiohttp.
+"""A model behind OpenAI-compatible servers (vLLM, SGLang, llama.cpp, transformers serve, hosted APIs).
 
-What a server cannot promise: some ignore `seed` or a regular expression without a word (transformers serve does), and
-batching on the server makes sampled text vary between runs. The ledger is what makes a run repeatable: an answer is
-asked for once and replayed after that. An answer that does not match its expression is returned as it is (the caller's
-parser sees it) and the first such case is logged.
+One call is the unit of work and of failure. A request that the servers will not answer, though they answer others, is
+a Reply that says "failed": one sample is lost, with a reason, and not the run (setting on_failed_call). When nothing is
+answered at all the run ends.
+
+What a server cannot promise: some ignore `seed` or a constraint without a word, and batching on the server makes
+sampled text vary between runs. The ledger is what makes a run repeatable: an answer is asked for once and replayed
+after that. An answer that breaks its constraint is returned as it is (the caller's parser sees it), counted, and the
+first such case is logged.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-import os
-import random
 import re
-from email.utils import parsedate_to_datetime
-from functools import cached_property
-from time import time
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from time import monotonic
 from typing import Any
 
-import aiohttp
+import orjson
 
+from gra_train.chat import dialects, identity
+from gra_train.chat.calling import Caller, RefusedError
+from gra_train.chat.endpoints import Endpoint, Endpoints
 from gra_train.chat.protocol import Completion, Likelihood, ModelError, Reply, TokenLogProbs
 from gra_train.chat.templates import cut_at, load_tokenizer, merge_system, prompt_ids, token_ids
-from gra_train.errors import UserError
+from gra_train.chat.wire import FAILURES, Wire
+from gra_train.errors import UserError, nearest
 from gra_train.schema import Model
 
 log = logging.getLogger(__name__)
-_RETRIED = {408, 409, 425, 429, 500, 502, 503, 504, 529}
-_LONGEST_WAIT_S = 60.0
-_NO_EXPRESSIONS = "the server does not keep answers to a regular expression; they are parsed as they come"
+_HOPELESS = {301, 302, 303, 307, 308, 401, 403, 404, 405}  # no other request would fare better
+_REFUSALS = 20  # in a row, after which it is not the requests that are wrong
 
 
 class HttpModel:
-    """A served model. `open` checks that the server is there; calls run at most `max_concurrency` at a time.
+    """A served model. `open` checks that its servers are there and who they are; `answer` calls them.
 
-    Raises UserError for settings that cannot work. `calls` and `retried` count what went over the wire.
+    Raises UserError for settings that cannot work.
     """
 
     def __init__(self, model: Model) -> None:
         self.name = model.name
         self.settings = model
-        self.url = model.url.rstrip("/")
         self.served_name = model.served_name or model.name
-        if not self.url.startswith(("http://", "https://")):
-            raise UserError(f"model {model.name!r}: url={model.url!r} should look like http://localhost:8000/v1")
-        if not model.revision:
-            raise UserError(
-                f"model {model.name!r}: revision is required behind a server (a Hub revision, or a label of your "
-                "own that changes with the weights): a served name alone does not say which weights answered."
-            )
-        self._key = os.environ.get(model.api_key_env, "") if model.api_key_env else ""
-        if model.api_key_env and not self._key:
-            raise UserError(f"model {model.name!r}: api_key_env names {model.api_key_env}, which is not set")
-        identity = f"{self.served_name}\0{model.revision}".encode()
-        self.fingerprint = f"http:{hashlib.sha256(identity).hexdigest()[:16]}"
-        self.calls = self.retried = 0
-        self._slots = asyncio.Semaphore(model.max_concurrency)
-        self._session: aiohttp.ClientSession | None = None
+        self.fingerprint = ""
+        self.endpoints = Endpoints(
+            model.name, _urls(model), max_concurrency=model.max_concurrency, give_up_s=model.give_up_s
+        )
+        self._wire = Wire(model)
+        self.caller = Caller(model.name, self.endpoints, self._wire, retries=model.retries)
+        self.unconstrained = 0
+        """answers that broke their regular expression or JSON schema"""
+        self._verb = "completions" if model.api == "completions" else "chat/completions"
+        if model.api == "completions" and not model.path:
+            raise UserError(f"model {model.name!r}: api=completions renders prompts on our side; {_NEEDS_TOKENIZER}")
+        self._server = ""
+        self._unknown: set[str] = set()  # optional fields that the server does not take
+        self._warned: set[str] = set()
         self._merge_system = False
-        self._probe: asyncio.Future[bool] | None = None
-        self._constrains = True
-        self._warned = False
+        self._system: asyncio.Future[bool] | None = None
+        self._evidence = Evidence()
 
     @cached_property
     def tokenizer(self) -> Any:
-        """For likelihoods, whose prompts are rendered and tokenised on our side: `path` names its folder."""
+        """For what is rendered and tokenised on our side."""
         if not self.settings.path:
-            raise UserError(
-                f"model {self.name!r}: likelihoods over HTTP need the tokenizer; beside url= set path= to its folder "
-                "or Hub name"
-            )
+            raise UserError(f"model {self.name!r}: likelihoods over HTTP need the tokenizer; {_NEEDS_TOKENIZER}")
         return load_tokenizer(self.settings)
 
-    async def open(self) -> None:
-        """Connect and ask for the list of models. Raises UserError if the server is not there or refuses the key."""
-        timeout = aiohttp.ClientTimeout(total=self.settings.timeout_s, sock_connect=min(30.0, self.settings.timeout_s))
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
-        self._session = aiohttp.ClientSession(timeout=timeout, headers=headers, connector=connector)
-        try:
-            async with self._session.get(f"{self.url}/models", timeout=aiohttp.ClientTimeout(total=30)) as response:
-                status = response.status
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            await self.close()
-            raise UserError(
-                f"model {self.name!r}: no server answers at {self.url} ({self._cause(error)}); start it or correct url="
-            ) from None
-        if status in (401, 403):
-            await self.close()
-            named = self.settings.api_key_env or "none is set: name its environment variable in api_key_env"
-            raise UserError(f"model {self.name!r}: {self.url} refuses the API key ({named}), status {status}")
+    def trust(self) -> None:
+        """The model is known to answer (the ledger has answers of it)."""
+        self._evidence.answered = True
 
-    @property
-    def _open_session(self) -> aiohttp.ClientSession:
-        assert self._session is not None, "the model is not open"
-        return self._session
+    async def open(self, folder: Path) -> None:
+        """Connect, see who answers, and check that the weights are those that are known in `folder` (the ledger's).
+
+        Raises UserError if no endpoint is there, or one refuses the key, does not serve the model or has other weights.
+        """
+        self._wire.open()
+        try:
+            found = await asyncio.gather(*(self._greet(endpoint) for endpoint in self.endpoints.all))
+            for endpoint, there in zip(self.endpoints.all, found, strict=True):
+                if there:
+                    known = self.settings.revision and not self._server  # hosted, or a server that has none to give
+                    probe = [] if known else await self._probe(endpoint)
+                    self.fingerprint = identity.fingerprint(folder, self.settings, self.served_name, probe)
+                elif any(found):
+                    log.warning("model %r: %s does not answer (%s); going on", self.name, endpoint.url, endpoint.cause)
+        except BaseException:
+            await self.close()
+            raise
+        if not any(found):
+            await self.close()
+            causes = "; ".join(f"{e.url} ({e.cause})" for e in self.endpoints.all)
+            raise UserError(f"model {self.name!r}: no server answers at {causes}; start it or correct url=")
 
     async def close(self) -> None:
-        if self._session:
-            await self._session.close()
-            self._session = None
+        await self._wire.close()
+
+    async def _greet(self, endpoint: Endpoint) -> bool:
+        """Is the endpoint there? Learns from GET /models which server it is."""
+        try:
+            answer = await self._wire.get(f"{endpoint.url}/models")
+            listing = answer.json() if answer.status == 200 else {}
+        except FAILURES as error:
+            endpoint.note_failure(monotonic(), self._wire.cause(error))
+            return isinstance(error, ValueError)
+        if answer.status in (401, 403):
+            named = self.settings.api_key_env or "none is set: name its environment variable in api_key_env"
+            raise UserError(
+                f"model {self.name!r}: {endpoint.url} refuses the API key ({named}), status {answer.status}"
+            )
+        self._server, names = dialects.recognise(listing)
+        if self._server in dialects.LISTS_ITS_MODELS and self.served_name not in names:
+            raise UserError(
+                f"model {self.name!r}: {endpoint.url} does not serve {self.served_name!r}."
+                f"{nearest(self.served_name, names)} It serves: {', '.join(names)}. Set served_name."
+            )
+        return True
+
+    async def _probe(self, endpoint: Endpoint) -> identity.Probe:
+        """The likeliest first tokens of the answer to a fixed prompt; [] where the server does not say."""
+        body: dict[str, Any] = {"model": self.served_name, "temperature": 0, "max_tokens": identity.TOKENS}
+        if self._verb == "completions":
+            body |= {"prompt": identity.PROMPT, "logprobs": identity.TOP}
+        else:
+            turns = [{"role": "user", "content": identity.PROMPT}]
+            body |= {"messages": turns, "logprobs": True, "top_logprobs": identity.TOP}
+        try:
+            answer = await self._wire.post(f"{endpoint.url}/{self._verb}", body)
+            return dialects.first_choices(answer.json()["choices"][0]) if answer.status == 200 else []
+        except (*FAILURES, KeyError, IndexError, TypeError, AttributeError):
+            return []
+
+    def report(self) -> list[dict[str, Any]]:
+        """What each endpoint did, and how many calls it takes at once by now."""
+        return [
+            {"url": e.url, "answered": e.answered, "failed": e.failed, "throttled": e.throttled, "out": e.out,
+             "concurrency": int(e.limit.value)}
+            for e in self.endpoints.all
+        ]  # fmt: skip
+
+    async def answers(self, requests: Sequence[Completion | Likelihood]) -> tuple[list[Reply | TokenLogProbs], float]:
+        """Answers to one request, or to completions that differ in `sample` alone; and the seconds they took."""
+        completions = [r for r in requests if isinstance(r, Completion)]
+        if completions:
+            replies, seconds = await self._complete(completions)
+            return [*replies], seconds
+        (request,) = requests
+        assert isinstance(request, Likelihood)
+        began = monotonic()
+        prompt = prompt_ids(self.tokenizer, [request.messages])[0]
+        scores = await self.log_likelihood(prompt, token_ids(self.tokenizer, [request.continuation])[0])
+        return [scores], monotonic() - began
 
     async def complete(self, request: Completion) -> Reply:
-        """One chat completion. Raises ModelError after the last retry, or at once for a request that is refused."""
-        while True:
-            body = self._chat_body(request)
-            try:
-                data = await self._post("chat/completions", body)
-                break
-            except _RefusedError as error:
-                if not await self._adapt(body, error.text):
-                    raise
-        try:
-            choice, usage = data["choices"][0], data.get("usage") or {}
-            text = _clean(choice["message"]["content"] or "")
-            finish = choice.get("finish_reason")
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
-            raise ModelError(f"{self._where('chat/completions')}: not a chat completion ({error!r})") from None
-        cut = cut_at(text, request.sampling.stop)  # where the server left the stop strings to us
-        text, finish = (text, finish) if cut is None else (cut, "stop")
-        if request.regex is not None and finish != "length" and not _matches(request.regex, text):
-            self._warn(_NO_EXPRESSIONS)
-        prompt, written = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
-        return Reply(text, "length" if finish == "length" else "stop", int(prompt), int(written))
+        """One answer. Raises ModelError where nothing is answered, or (on_failed_call=stop) where this is not."""
+        return (await self._complete([request]))[0][0]
 
-    async def answer(self, request: Completion | Likelihood) -> Reply | TokenLogProbs:
-        """Either verb, from the request alone."""
-        if isinstance(request, Completion):
-            return await self.complete(request)
-        prompt = prompt_ids(self.tokenizer, [request.messages])[0]
-        return await self.log_likelihood(prompt, token_ids(self.tokenizer, [request.continuation])[0])
+    async def _complete(self, requests: Sequence[Completion]) -> tuple[list[Reply], float]:
+        """One call with `n`, or one each where there is no `n`."""
+        first, n = requests[0], 1 if "n" in self._unknown else len(requests)
+        limited = True  # by max_tokens; else by the model's window, where both together do not fit
+
+        async def adapt(body: dict[str, Any], status: int, text: str) -> bool:
+            nonlocal limited
+            if limited and dialects.too_long(text):
+                limited = False
+                return True
+            return await self._adapt(body, status, text)
+
+        self._evidence.begin()
+        try:
+            replies, seconds = await self.caller.call(
+                self._verb, lambda: self._body(first, n, limited), lambda data: self._replies(first, data), adapt
+            )
+            self._evidence.answer()
+        except RefusedError as error:
+            if dialects.too_long(error.text):  # as in process: a prompt that fills the window leaves no room to answer
+                return [Reply("", "length")] * len(requests), 0.0
+            if error.status in _HOPELESS or self.settings.on_failed_call == "stop":
+                raise
+            await self._evidence.tolerate(error)
+            self._warn("refused", "%s (it answers others: this answer counts as missing)", error)
+            return [Reply("", "failed")] * len(requests), 0.0
+        finally:
+            self._evidence.end()
+        if len(replies) < n:
+            self._unknown.add("n")
+        if rest := requests[len(replies) :]:
+            replies += await asyncio.gather(*(self.complete(request) for request in rest))
+        return replies[: len(requests)], seconds
 
     async def log_likelihood(self, prompt_ids: list[int], continuation_ids: list[int]) -> TokenLogProbs:
         """Log-probabilities of the prompt's last tokens, through `prompt_logprobs` (vLLM) or `echo` (the OpenAI way).
@@ -141,163 +205,209 @@ class HttpModel:
             return TokenLogProbs(())
         ids = prompt_ids + continuation_ids
         body = {"model": self.served_name, "prompt": ids, "temperature": 0, "max_tokens": 1}
+        body |= {"echo": True, "logprobs": 1, "prompt_logprobs": 0}
+
+        async def adapt(body: dict[str, Any], status: int, text: str) -> bool:
+            return False
+
         values, cause = None, "it knows neither prompt_logprobs nor echo"
         try:
-            data = await self._post("completions", {**body, "echo": True, "logprobs": 1, "prompt_logprobs": 0})
-            values = _prompt_logprobs(data, ids)
-        except _RefusedError as error:
-            cause = error.text
+            values, _ = await self.caller.call(
+                "completions", lambda: body, lambda data: dialects.prompt_logprobs(data, ids), adapt
+            )
+        except RefusedError as error:
+            cause = str(error)
         if values is None:
             raise ModelError(
-                f"{self._where('completions')}: the server gives no log-probabilities of a prompt ({cause}); score "
-                "with a model in process, or with vLLM."
+                f"model {self.name!r}: the server gives no log-probabilities of a prompt ({cause}); score with a model "
+                "in process, or with vLLM."
             )
         texts = self.tokenizer.batch_decode([[t] for t in continuation_ids]) if self.settings.path else []
         return TokenLogProbs(tuple(values[len(prompt_ids) : len(ids)]), tuple(texts))
 
-    async def _adapt(self, body: dict[str, Any], text: str) -> bool:
+    def _body(self, request: Completion, n: int, limited: bool) -> dict[str, Any]:
+        sampling = request.sampling
+        body: dict[str, Any] = {
+            "model": self.served_name,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            # another try or sample is another draw; servers want a non-negative 32-bit number
+            "seed": (request.seed + 1_000_003 * request.attempt + 15_485_863 * request.sample) % 2**31,
+        }
+        if self._verb == "completions":
+            body["prompt"] = prompt_ids(self.tokenizer, [request.messages])[0]
+        else:
+            body["messages"] = merge_system(request.messages) if self._merge_system else request.messages
+        if limited:
+            body["max_tokens"] = sampling.max_tokens
+        if sampling.stop:
+            body["stop"] = sampling.stop
+        if n > 1:
+            body["n"] = n
+        if request.logprobs:
+            body["logprobs"] = 1 if self._verb == "completions" else True
+        if request.regex is not None or request.schema is not None:
+            body |= dialects.constraint(self._server, request.regex, _schema(request.schema))
+        for field in self._unknown:
+            body.pop(field, None)
+        return body
+
+    def _replies(self, request: Completion, data: Any) -> list[Reply]:
+        """The answers in a response. Raises ValueError, KeyError, ... where it is none."""
+        choices = data["choices"]
+        if not choices:
+            raise ValueError("an answer without choices")
+        usage = data.get("usage") or {}
+        read, written = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+        replies = []
+        for i, choice in enumerate(choices):
+            text = choice["text"] if self._verb == "completions" else choice["message"]["content"]
+            if not isinstance(text, str | None):
+                raise ValueError("an answer that is no text")
+            text, finish = _clean(text or ""), "length" if choice.get("finish_reason") == "length" else "stop"
+            cut = cut_at(text, request.sampling.stop)  # where the server left the stop strings to us
+            text, finish = (text, finish) if cut is None else (cut, "stop")
+            if finish != "length" and not _keeps(request, text):
+                self.unconstrained += 1
+                self._warn("constraint", _NO_CONSTRAINTS, "a JSON schema" if request.schema else "a regular expression")
+            scores = dialects.answer_logprobs(choice) if request.logprobs else None
+            if request.logprobs and scores is None:
+                self._warn("logprobs", "the server gives no log-probabilities of its answers")
+            # the prompt was read once; what was written is shared out where the server gives only the sum
+            share = (written + len(choices) - 1 - i) // len(choices)
+            replies.append(
+                Reply(text, finish, 0 if i else read, share, None if scores is None else TokenLogProbs(*scores))  # type: ignore[arg-type]
+            )
+        return replies
+
+    async def _adapt(self, body: dict[str, Any], status: int, text: str) -> bool:
         """Do without what the server does not take, if the request had it. True: worth asking again."""
-        if "structured_outputs" in body and "structured_outputs" in text:
-            self._constrains = False
-            self._warn(_NO_EXPRESSIONS)
+        field = dialects.refused_field(body, text) if status in (400, 422) else None
+        if field:
+            self._unknown.add(field)
+            if field == "response_format":
+                self._warn("constraint", _NO_CONSTRAINTS, "a JSON schema")
+            elif field in ("structured_outputs", "regex"):
+                self._warn("constraint", _NO_CONSTRAINTS, "a regular expression")
+            else:
+                self._warn(field, "the server does not take %r; going on without", field)
             return True
-        return self._may_be_the_system_role(body) and await self._probe_system_role()
+        settled = self._system is not None and self._system.done() and not self._system.result()
+        if settled or not any(m["role"] == "system" for m in body.get("messages", ())):
+            return False
+        if self._system is None:
+            self._system = asyncio.ensure_future(self._refuses_system_role())
+        self._merge_system = await asyncio.shield(self._system)
+        return True  # whatever was found, the request is worth asking again
 
-    def _may_be_the_system_role(self, body: dict[str, Any]) -> bool:
-        taken = self._probe is not None and self._probe.done() and not self._probe.result()
-        return not taken and any(m["role"] == "system" for m in body.get("messages", ()))
-
-    async def _probe_system_role(self) -> bool:
+    async def _refuses_system_role(self) -> bool:
         """Find out, once, whether the served template refuses a system role (answered by 400, 422 or a bare 500).
 
         It does if a tiny request fails with one and passes without, three times running: a flaky server is no proof.
-        Always True: whatever was found, the request is worth asking again.
         """
-        if self._probe is None:
-            self._probe = asyncio.ensure_future(self._refuses_system_role())
-        self._merge_system = await asyncio.shield(self._probe)
-        return True
-
-    async def _refuses_system_role(self) -> bool:
         turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
         for _ in range(3):
             for messages, wanted in ((turns, False), (turns[1:], True)):
                 body = {"model": self.served_name, "messages": messages, "max_tokens": 1}
-                if (await self._status("chat/completions", body) == 200) != wanted:
+                if (await self._status(body) == 200) != wanted:
                     return False
         log.info("model %r: its template refuses a system role; it goes in front of the first user turn", self.name)
         return True
 
-    def _chat_body(self, request: Completion) -> dict[str, Any]:
-        sampling = request.sampling
-        messages = merge_system(request.messages) if self._merge_system else list(request.messages)
-        body: dict[str, Any] = {
-            "model": self.served_name,
-            "messages": messages,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "max_tokens": sampling.max_tokens,
-            # another try is another draw; servers want a non-negative 32-bit number
-            "seed": (request.seed + 1_000_003 * request.attempt) % 2**31,
-        }
-        if sampling.stop:
-            body["stop"] = list(sampling.stop)
-        if request.regex is not None and self._constrains:
-            body["structured_outputs"] = {"regex": request.regex}  # vLLM
-        return body
-
-    async def _post(self, verb: str, body: dict[str, Any]) -> Any:
-        """The JSON answer. Retries what may pass (connection, 408, 429, 5xx, broken JSON) with growing random waits."""
-        cause = ""
-        for attempt in range(self.settings.retries + 1):
-            wait = min(_LONGEST_WAIT_S, 0.5 * 2**attempt) * random.uniform(0.5, 1.0)
-            try:
-                async with self._slots:
-                    self.calls += 1
-                    async with self._open_session.post(f"{self.url}/{verb}", json=body) as response:
-                        if response.status == 200:
-                            return await response.json(content_type=None)
-                        text = self._scrub((await response.text(errors="replace"))[:500])
-                        cause = f"status {response.status}: {text}"
-                        unclear = response.status == 500 and self._may_be_the_system_role(body)
-                        if response.status not in _RETRIED or unclear:
-                            raise _RefusedError(f"{self._where(verb)}: {cause}", text)
-                        wait = max(wait, _retry_after(response.headers.get("Retry-After")))
-            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-                cause = self._cause(error)
-            if attempt < self.settings.retries:
-                self.retried += 1
-                await asyncio.sleep(wait)
-        raise ModelError(f"{self._where(verb)}: gave up after {self.settings.retries + 1} tries; last: {cause}")
-
-    def _warn(self, text: str) -> None:
-        if not self._warned:
-            log.warning("model %r: %s", self.name, text)
-        self._warned = True
-
-    async def _status(self, verb: str, body: dict[str, Any]) -> int:
+    async def _status(self, body: dict[str, Any]) -> int:
         """The status of one call, 0 without an answer. Some servers drop the connection after an error: try thrice."""
         for _ in range(3):
+            endpoint = await self.endpoints.take()
             try:
-                async with self._slots, self._open_session.post(f"{self.url}/{verb}", json=body) as response:
-                    return response.status
-            except (aiohttp.ClientError, TimeoutError, OSError):
+                return (await self._wire.post(f"{endpoint.url}/{self._verb}", body)).status
+            except FAILURES:
                 continue
+            finally:
+                self.endpoints.give(endpoint)
         return 0
 
-    def _where(self, verb: str) -> str:
-        return f"model {self.name!r} at {self.url}/{verb}"
-
-    def _cause(self, error: BaseException) -> str:
-        """Short words for an error: its str, never its repr, where aiohttp keeps the request's headers."""
-        if isinstance(error, TimeoutError):
-            return f"no answer within {self.settings.timeout_s:g} s"
-        return self._scrub(f"{type(error).__name__}: {error}"[:300])
-
-    def _scrub(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
+    def _warn(self, topic: str, text: str, *values: object) -> None:
+        """Once per topic."""
+        if topic not in self._warned:
+            self._warned.add(topic)
+            log.warning("model %r: " + text, self.name, *values)
 
 
-class _RefusedError(ModelError):
-    """The server says no, and would say so again."""
+class Evidence:
+    """Are failed calls the fault of their requests, or of everything? The former if the model has answered any."""
 
-    def __init__(self, message: str, text: str) -> None:
-        super().__init__(message)
-        self.text = text
+    def __init__(self) -> None:
+        self.answered = False
+        self._open = self._doubtful = self._row = 0
+        self._news = asyncio.Event()
+
+    def begin(self) -> None:
+        self._open += 1
+
+    def end(self) -> None:
+        self._open -= 1
+        self._tell()
+
+    def answer(self) -> None:
+        self._row = 0
+        if not self.answered:
+            self.answered = True
+            self._tell()
+
+    async def tolerate(self, error: ModelError) -> None:
+        """Return once the model has answered another call; raise `error` if none is left that it might answer, or
+        after _REFUSALS in a row."""
+        self._row += 1
+        self._doubtful += 1
+        self._tell()
+        try:
+            while not self.answered and self._doubtful < self._open and self._row < _REFUSALS:
+                await self._news.wait()
+        finally:
+            self._doubtful -= 1
+        if not self.answered or self._row >= _REFUSALS:
+            raise error
+
+    def _tell(self) -> None:
+        if self._doubtful:
+            self._news.set()
+            self._news = asyncio.Event()
 
 
-def _matches(pattern: str, text: str) -> bool:
+_NEEDS_TOKENIZER = "beside url= set path= to the folder or Hub name of its tokenizer"
+_NO_CONSTRAINTS = "the server does not keep answers to %s; they are parsed as they come, and counted"
+
+
+def _urls(model: Model) -> list[str]:
+    urls = [url.strip().rstrip("/") for url in model.url.split(",") if url.strip()]
+    for url in urls:
+        if not url.startswith(("http://", "https://")):
+            raise UserError(f"model {model.name!r}: url={url!r} should look like http://localhost:8000/v1")
+        if urls.count(url) > 1:
+            raise UserError(f"model {model.name!r}: url names {url} twice")
+    return urls
+
+
+@lru_cache(64)
+def _schema(text: str | None) -> Any:
+    return None if text is None else orjson.loads(text)
+
+
+def _keeps(request: Completion, text: str) -> bool:
+    """Does the answer keep to the request's constraint?"""
+    if request.schema is not None:
+        try:
+            return dialects.follows(_schema(request.schema), orjson.loads(text))
+        except orjson.JSONDecodeError:
+            return False
     try:
-        return re.fullmatch(pattern, text) is not None
+        return request.regex is None or re.fullmatch(request.regex, text) is not None
     except re.error:  # the server's dialect, not Python's
         return True
 
 
-def _retry_after(value: str | None) -> float:
-    """Seconds from a Retry-After header (a number, or an HTTP date), at most a minute."""
-    if not value:
-        return 0.0
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - time()
-        except ValueError:
-            return 0.0
-    return max(0.0, min(seconds, _LONGEST_WAIT_S))
-
-
-def _prompt_logprobs(data: Any, ids: list[int]) -> list[float] | None:
-    """One value per prompt token (the first has none: 0) from either form of answer, or None if it has neither."""
-    choice = data["choices"][0]
-    if rows := choice.get("prompt_logprobs"):  # vLLM: per position {token id: {"logprob": ...}}
-        return [
-            0.0 if row is None else float(row[str(token)]["logprob"]) for row, token in zip(rows, ids, strict=False)
-        ]
-    values = (choice.get("logprobs") or {}).get("token_logprobs") or []
-    if len(values) < len(ids):
-        return None
-    return [0.0 if v is None else float(v) for v in values[: len(ids)]]
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and 0 < value < 2**31 else 0
 
 
 def _clean(text: str) -> str:

@@ -7,17 +7,18 @@ with open_pool(pool.models, ledger=folder, batch_tokens=pool.batch_tokens) as mo
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
 from gra_train.chat import dispatch
-from gra_train.chat.ledger import Ledger, batch_key, decode, encode, request_key
+from gra_train.chat.keys import batch_key, decode, encode, request_key
+from gra_train.chat.ledger import Ledger
 from gra_train.chat.protocol import Completion, ModelError, Request
 from gra_train.chat.usage import Usage
 from gra_train.errors import UserError, nearest
@@ -59,13 +60,13 @@ class OpenPool:
         self._runner = self._threaded or asyncio.Runner()
         self.models: dict[str, LocalModel | HttpModel] = {}
         self._usage = Usage()
-        self._in_flight: dict[bytes, asyncio.Future[Any]] = {}
+        self._in_flight: dict[bytes, asyncio.Future[None]] = {}
         try:
             self.ledger = Ledger(ledger)
             self._local = _local_models([m for m in models if not m.url], batch_tokens, device)
             self._remote = _remote_models([m for m in models if m.url])
             for model in self._remote.values():
-                self._runner.run(model.open())
+                self._runner.run(model.open(Path(ledger)))
         except BaseException:
             self.close()
             raise
@@ -95,8 +96,16 @@ class OpenPool:
         return self._usage.to_dict()
 
     def write_usage(self, path: Path) -> None:
-        """`usage()` as JSON. For the run folder, not for results: a resumed run asks less."""
-        path.write_bytes(orjson.dumps(self.usage(), option=orjson.OPT_INDENT_2))
+        """`usage()` as JSON, with costs, latencies and what the endpoints did.
+
+        For the run folder, not for results: a resumed run asks less, and times differ.
+        """
+        more = {
+            "cost": self._usage.cost([model.settings for model in self.models.values()]),
+            "latency_s": self._usage.latencies(),
+            "endpoints": {name: model.report() for name, model in self._remote.items()},
+        }
+        path.write_bytes(orjson.dumps(self.usage() | more, option=orjson.OPT_INDENT_2))
 
     def key_of(self, name: str, request: Request) -> bytes:
         """The ledger's key of a request to a member (in process: what its batch's key is made of)."""
@@ -114,9 +123,14 @@ class OpenPool:
         results = dict(self.stream(stories, block=block, window=window, on_done=on_done))
         return [results[i] for i in range(len(results))]
 
+    @property
+    def lockstep(self) -> bool:
+        """Whether a model is in process, and stories advance in blocks."""
+        return self._threaded is None
+
     def stream(
         self,
-        stories: Iterable[dispatch.Story[T]],
+        stories: Iterable[dispatch.Story[T] | None],
         *,
         block: int = 64,
         window: int | None = None,
@@ -126,7 +140,8 @@ class OpenPool:
 
         stories: may be a lazy, even endless, iterator. It is advanced in the caller's thread, while the caller waits
             for the next result, and only as far as there is room: at most twice `window` stories have been drawn whose
-            result was not taken yet. So memory does not grow with the number of stories.
+            result was not taken yet. So memory does not grow with the number of stories. It may give None: no story
+            for now, ask again when there is news (in process: end this block here).
         window: behind servers, stories in flight (None: twice the calls that the pool's servers take at once, so that
             they stay busy). Calls go on, in a thread of their own, while the caller works on a result.
         block: with a model in process, this many consecutive stories advance together (same stories, same bits), and
@@ -140,14 +155,17 @@ class OpenPool:
         if self._threaded is None:
             return self._blocks(stories, block, on_done)
         wide = (lambda: window) if window else self._width
-        return dispatch.free_flow(stories, self._call, self._threaded.loop, window=wide, on_done=on_done)
+        return dispatch.free_flow(stories, self._ask, self._threaded.loop, window=wide, on_done=on_done)
 
     def _blocks(
-        self, stories: Iterable[dispatch.Story[T]], block: int, on_done: Callable[[int], None] | None
+        self, stories: Iterable[dispatch.Story[T] | None], block: int, on_done: Callable[[int], None] | None
     ) -> Iterator[tuple[int, T]]:
-        source, index = iter(stories), 0
-        while part := list(itertools.islice(source, block)):
-            results = self._runner.run(self._cleanly(dispatch.advance(part, self._step)))
+        source, index, exhausted = iter(stories), 0, False
+        while not exhausted:
+            part, exhausted = dispatch.take(source, block)
+            if not part:
+                continue
+            results = self._runner.run(dispatch.advance(part, self._step))
             if on_done:
                 on_done(len(part))
             for result in results:
@@ -156,17 +174,7 @@ class OpenPool:
 
     def _width(self) -> int:
         """Stories in flight that keep all servers busy, though roles are drawn unevenly."""
-        return 2 * sum(model.settings.max_concurrency for model in self._remote.values())
-
-    async def _cleanly(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of `work`; if it fails, calls still in flight are cancelled."""
-        try:
-            return await work
-        finally:
-            calls = list(self._in_flight.values())
-            for call in calls:
-                call.cancel()
-            await asyncio.gather(*calls, return_exceptions=True)
+        return math.ceil(2 * sum(model.endpoints.width for model in self._remote.values()))
 
     async def _step(self, calls: Sequence[dispatch.Call]) -> list[Any]:
         """Answers to all calls of a step: servers concurrently, models in process batch by batch."""
@@ -175,22 +183,23 @@ class OpenPool:
         for i, (name, _) in enumerate(calls):
             by_model.setdefault(self._known(name), []).append(i)
         remote = [i for name, group in by_model.items() if name in self._remote for i in group]
-        pending = asyncio.gather(*(self._call(calls[i]) for i in remote), return_exceptions=True)
-        for name in self._local:
-            group = by_model.get(name, [])
-            if group:
-                requests = [calls[i][1] for i in group]
-                # beside servers in a thread, so that their calls go on meanwhile
-                found = (
-                    await asyncio.to_thread(self._compute, name, requests) if remote else self._compute(name, requests)
-                )
-                for i, answer in zip(group, found, strict=True):
-                    answers[i] = answer
-        for i, answer in zip(remote, await pending, strict=True):
-            if isinstance(answer, BaseException) and not isinstance(answer, ModelError):
-                raise answer
-            answers[i] = answer
-        return answers
+        pending = asyncio.gather(*(self._answers(calls[i][0], [calls[i][1]]) for i in remote), return_exceptions=True)
+        try:
+            for name in self._local:
+                if group := by_model.get(name, []):
+                    requests = [calls[i][1] for i in group]
+                    # beside servers in a thread, so that their calls go on meanwhile
+                    compute = partial(self._compute, name, requests)
+                    found = await asyncio.to_thread(compute) if remote else compute()
+                    for i, answer in zip(group, found, strict=True):
+                        answers[i] = answer
+            for i, one in zip(remote, await pending, strict=True):
+                if isinstance(one, BaseException) and not isinstance(one, ModelError):
+                    raise one
+                answers[i] = one if isinstance(one, ModelError) else one[0]
+            return answers
+        finally:
+            pending.cancel()
 
     def _compute(self, name: str, requests: Sequence[Request]) -> list[Any]:
         """Answers of a model in process to one step's requests, batch by batch through the ledger.
@@ -224,33 +233,62 @@ class OpenPool:
                 self._usage.add(name, requests[i].purpose, answers[i], from_ledger=known)
         return answers
 
-    async def _call(self, call: dispatch.Call) -> Any:
-        """One call to a server, through the ledger; the same request in flight twice is asked once."""
-        name, request = call
-        model = self._remote[self._known(name)]
-        key = request_key(model.fingerprint, request)
-        record = self.ledger.get(key)
-        known = record is not None or key in self._in_flight
-        if record is None:
-            if key not in self._in_flight:
-                self._in_flight[key] = asyncio.ensure_future(self._record(model, key, request))
-            record = await asyncio.shield(self._in_flight[key])
-        assert record is not None
-        answer = decode(record, key.hex())
-        self._usage.add(name, request.purpose, answer, from_ledger=known)
-        return answer
+    async def _ask(self, calls: Sequence[dispatch.Call]) -> list[Any]:
+        """Answers of servers to what one story asks at once; samples of one prompt (see `several`) go together."""
+        if len(calls) == 1:
+            return await self._answers(calls[0][0], [calls[0][1]])
+        groups: dict[Any, list[int]] = {}
+        for i, (name, one) in enumerate(calls):
+            prompt = (name, id(one.messages), one.seed, one.attempt) if isinstance(one, Completion) else i
+            groups.setdefault(prompt, []).append(i)
+        found = await asyncio.gather(
+            *(self._answers(calls[group[0]][0], [calls[i][1] for i in group]) for group in groups.values())
+        )
+        answers: list[Any] = [None] * len(calls)
+        for group, own in zip(groups.values(), found, strict=True):
+            for i, answer in zip(group, own, strict=True):
+                answers[i] = answer
+        return answers
 
-    async def _record(self, model: HttpModel, key: bytes, request: Request) -> Any:
+    async def _answers(self, name: str, requests: Sequence[Request]) -> list[Any]:
+        """A server's answers, through the ledger; a request that another story has in flight is not asked again."""
+        model = self._remote[self._known(name)]
+        keys = [request_key(model.fingerprint, request) for request in requests]
+        records = {key: self.ledger.get(key) for key in keys}
+        asked: set[bytes] = set()
+        while missing := {key: one for key, one in zip(keys, requests, strict=True) if records[key] is None}:
+            others = [self._in_flight[key] for key in missing if key in self._in_flight]
+            if others:
+                await asyncio.wait(others)
+                records |= {key: self.ledger.get(key) for key in missing}
+            else:
+                asked |= missing.keys()
+                records |= await self._record(model, missing)
+        model.trust()
+        answers = [decode(records[key] or [], key.hex()) for key in keys]
+        for key, request, answer in zip(keys, requests, answers, strict=True):
+            self._usage.add(name, request.purpose, answer, from_ledger=key not in asked)
+            asked.discard(key)
+        return answers
+
+    async def _record(self, model: HttpModel, missing: dict[bytes, Request]) -> dict[bytes, Any]:
+        """Ask, and write the answers before anybody uses them."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._in_flight |= dict.fromkeys(missing, done)
         try:
-            began = time.monotonic()
-            record = encode(await model.answer(request))
-            self.ledger.put(
-                key, record, kind="completion" if isinstance(request, Completion) else "likelihood",
-                model=model.name, purpose=request.purpose, latency_ms=round(1000 * (time.monotonic() - began)),
-            )  # fmt: skip
-            return record
+            answers, seconds = await model.answers(list(missing.values()))
+            records = {key: encode(answer) for key, answer in zip(missing, answers, strict=True)}
+            for key, request in missing.items():
+                self.ledger.put(
+                    key, records[key], kind="completion" if isinstance(request, Completion) else "likelihood",
+                    model=model.name, purpose=request.purpose, latency_ms=round(1000 * seconds),
+                )  # fmt: skip
+                self._usage.took(model.name, request.purpose, seconds)
+            return records
         finally:
-            del self._in_flight[key]
+            for key in missing:
+                del self._in_flight[key]
+            done.set_result(None)
 
     def _known(self, name: str) -> str:
         if name not in self.models:

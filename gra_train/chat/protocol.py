@@ -51,7 +51,7 @@ class Completion:
 
 
 def several(request: Completion, n: int) -> tuple[Completion, ...]:
-    """`n` requests for different answers to one prompt; asked together, they cost one call where the server knows `n`."""
+    """`n` requests for different answers to one prompt: asked together, one call where the server knows `n`."""
     return tuple(replace(request, sample=i) for i in range(n))
 
 

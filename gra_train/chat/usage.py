@@ -1,20 +1,27 @@
-"""What was asked: calls, answers from disk, tokens, and truncated answers, per model and purpose."""
+"""What was asked: calls, answers from disk, tokens, truncated and failed answers; what it cost and how long it took.
+
+Counts are per model and purpose ("role/prompt"). Tokens and failures are of all that was asked, whenever it was paid
+for, so they are the same after a resume and may go into results. Times and what was computed anew are not: they go to
+the run folder.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import ceil, log
 from typing import Any
 
 from gra_train.chat.protocol import Answer, Reply
+from gra_train.schema import Model
+
+_STEP = log(1.05)  # percentiles are exact to 5%, in a few hundred numbers however many calls there were
 
 
 @dataclass
 class Count:
-    """asked: requests of stories. from_ledger: those answered from disk (the others were computed or called).
-
-    Tokens and truncated answers are of all that was asked: what the data cost, whenever it was paid.
-    """
+    """asked: requests of stories. from_ledger: those answered from disk (the others were computed or called)."""
 
     asked: int = 0
     from_ledger: int = 0
@@ -22,6 +29,7 @@ class Count:
     completion_tokens: int = 0
     scored_tokens: int = 0
     truncated: int = 0
+    failed: int = 0
 
     def add(self, answer: Answer, *, from_ledger: bool) -> None:
         self.asked += 1
@@ -30,18 +38,49 @@ class Count:
             self.prompt_tokens += answer.prompt_tokens
             self.completion_tokens += answer.completion_tokens
             self.truncated += answer.finish == "length"
+            self.failed += answer.finish == "failed"
         else:
             self.scored_tokens += len(answer.logprobs)
 
 
+class Times:
+    """Durations in seconds, as a histogram of logarithmic buckets."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[int, int] = defaultdict(int)
+        self._most = 0.0
+
+    def add(self, seconds: float) -> None:
+        self._buckets[ceil(log(max(seconds, 1e-6)) / _STEP)] += 1
+        self._most = max(self._most, seconds)
+
+    def to_dict(self) -> dict[str, float]:
+        """{"calls", "p50", "p90", "p99", "max"}; seconds."""
+        total = sum(self._buckets.values())
+        shares = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+        found: dict[str, float] = {"calls": total}
+        seen = 0
+        for bucket in sorted(self._buckets):
+            seen += self._buckets[bucket]
+            for name in [name for name, share in shares.items() if seen >= share * total]:
+                found[name] = round(min(2.718281828459045 ** (bucket * _STEP), self._most), 4)
+                del shares[name]
+        return found | {"max": round(self._most, 4)}
+
+
 class Usage:
-    """Counts per (model, purpose)."""
+    """Counts and times per (model, purpose)."""
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str], Count] = defaultdict(Count)
+        self._times: dict[tuple[str, str], Times] = defaultdict(Times)
 
     def add(self, model: str, purpose: str, answer: Answer, *, from_ledger: bool) -> None:
         self._counts[model, purpose].add(answer, from_ledger=from_ledger)
+
+    def took(self, model: str, purpose: str, seconds: float) -> None:
+        """How long a server took for an answer (its last try; without the wait for a slot)."""
+        self._times[model, purpose].add(seconds)
 
     def to_dict(self) -> dict[str, Any]:
         """{"total": {...}, "by_model": {model: {purpose: {...}}}}, ready for JSON, in sorted order."""
@@ -53,3 +92,29 @@ class Usage:
             total = {k: total[k] + row[k] for k in total}
         total["computed"] = total["asked"] - total["from_ledger"]
         return {"total": total, "by_model": models}
+
+    def latencies(self) -> dict[str, dict[str, dict[str, float]]]:
+        """{model: {purpose: percentiles}} of the calls made now."""
+        found: dict[str, dict[str, dict[str, float]]] = {}
+        for (model, purpose), times in sorted(self._times.items()):
+            found.setdefault(model, {})[purpose] = times.to_dict()
+        return found
+
+    def cost(self, models: Sequence[Model]) -> dict[str, Any]:
+        """{"total", "by_model": {model: {purpose: money}}} at the models' prices, whenever it was paid.
+
+        None where a model has no price: what is not known is not counted as nothing.
+        """
+        prices = {m.name: (m.price_in, m.price_out) for m in models}
+        by_model: dict[str, dict[str, float | None]] = {}
+        for (name, purpose), count in sorted(self._counts.items()):
+            by_model.setdefault(name, {})[purpose] = _money(count, *prices.get(name, (None, None)))
+        values = [money for row in by_model.values() for money in row.values()]
+        known = [money for money in values if money is not None]
+        return {"total": round(sum(known), 6) if len(known) == len(values) else None, "by_model": by_model}
+
+
+def _money(count: Count, price_in: float | None, price_out: float | None) -> float | None:
+    if price_in is None or price_out is None:
+        return None
+    return round((count.prompt_tokens * price_in + count.completion_tokens * price_out) / 1e6, 6)

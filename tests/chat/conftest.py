@@ -82,29 +82,58 @@ def local(model_dir):
     return LocalModel(Model(name="tiny", path=str(model_dir)), device="cpu")
 
 
-@pytest.fixture
-def server(tmp_path):
-    """Base URL of a stub server in its own process (see stub_server.py)."""
-    file = tmp_path / "port"
-    process = subprocess.Popen([sys.executable, Path(__file__).parent / "stub_server.py", file])
-    try:
+class Stub:
+    """A stub server in its own process (see stub_server.py)."""
+
+    def __init__(self, file: Path, *options: str) -> None:
+        file.unlink(missing_ok=True)
+        self.process = subprocess.Popen([sys.executable, Path(__file__).parent / "stub_server.py", file, *options])
         deadline = time.monotonic() + 30
         while not file.exists():
-            assert process.poll() is None, "the stub server died"
+            assert self.process.poll() is None, "the stub server died"
             assert time.monotonic() < deadline, "the stub server did not start"
             time.sleep(0.02)
-        yield f"http://127.0.0.1:{file.read_text()}/v1"
-    finally:
-        process.kill()
-        process.wait()
+        self.port = file.read_text()
+        self.url = f"http://127.0.0.1:{self.port}/v1"
+
+    def stats(self) -> dict:
+        with urllib.request.urlopen(self.url.removesuffix("/v1") + "/stats") as response:
+            return json.load(response)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture(scope="session")
+def _stub(tmp_path_factory):
+    stub = Stub(tmp_path_factory.mktemp("stub") / "port")
+    yield stub
+    stub.kill()
 
 
 @pytest.fixture
-def stats(server):
+def server(_stub):
+    """Base URL of a stub server that has not been asked anything yet."""
+    urllib.request.urlopen(_stub.url.removesuffix("/v1") + "/reset").close()
+    return _stub.url
+
+
+@pytest.fixture
+def start_server(tmp_path):
+    """(*options) -> a further stub server, killed at the end."""
+    started: list[Stub] = []
+
+    def start(*options: str) -> Stub:
+        started.append(Stub(tmp_path / f"port{len(started)}", *options))
+        return started[-1]
+
+    yield start
+    for stub in started:
+        stub.kill()
+
+
+@pytest.fixture
+def stats(_stub, server):
     """() -> what the stub server received."""
-
-    def read() -> dict:
-        with urllib.request.urlopen(server.removesuffix("/v1") + "/stats") as response:
-            return json.load(response)
-
-    return read
+    return _stub.stats

@@ -1,21 +1,25 @@
 """A deterministic OpenAI-compatible server with faults on demand, run in a process of its own.
 
-    python stub_server.py PORT_FILE
+    python stub_server.py PORT_FILE [--owner NAME] [--weights NAME] [--delay SECONDS]
 
-Answers are a hash of messages and seed. The served model's name asks for faults: "429x2" refuses the first two calls of
-each request with Retry-After, "500x2", "resetx1", "garbagex1", "slow" never answers, "no-system" refuses a system role,
-"400" refuses all, "key" wants a bearer token, "strict" refuses expressions, "echo" and "vllm" return log-probabilities
-of the prompt.
-GET /stats: how often each request was received.
+Answers are a hash of messages and seed. The served model's name asks for faults. `FAULTxN`: the first N calls of each
+request go wrong: 429 (with Retry-After), 500, reset, and answers that are garbage, empty, truncated, huge (10 MB),
+bomb (nested JSON), gzip (a bomb too), shapeless, loris (a byte now and then). Else: "slow" never answers, "no-system"
+refuses a system role, "400" refuses all, "poison" refuses what holds that word, "broken" answers that with 500, "key"
+wants a bearer token and sends it back, "strict" refuses expressions, "capacity8" answers 429 above 8 at a time,
+"window" has no room for max_tokens, "redirect" points elsewhere, "echo" and "vllm" return log-probabilities of the
+prompt, "able" knows n and logprobs.
+GET /stats: how often each request was received; GET /reset forgets it. With --owner GET /models says who it is.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import gzip
 import hashlib
 import json
 import re
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -23,6 +27,8 @@ from aiohttp import web
 
 seen: Counter[str] = Counter()
 active, most_active = 0, 0
+JSON = "application/json"
+WHOLE = '{"choices": [{"message": {"content": "whole"}, "finish_reason": "stop"}]}'
 
 
 def digest(*parts: object) -> str:
@@ -34,7 +40,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
     active += 1
     most_active = max(active, most_active)
     try:
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(options.delay)
         return await answer(request)
     finally:
         active -= 1
@@ -43,39 +49,101 @@ async def chat(request: web.Request) -> web.StreamResponse:
 async def answer(request: web.Request) -> web.StreamResponse:
     body = await request.json()
     model = body["model"]
+    if "top_logprobs" in body:  # the probe of who this is
+        return web.json_response({"choices": [{"message": {"content": "x"}, "logprobs": weights()}]})
     name = digest(model, body.get("messages", body.get("prompt")), body.get("seed"))
     seen[name] += 1
-    fault = re.match(r"(429|500|reset|garbage)x(\d+)", model)
+    fault = re.match(r"([a-z0-9]+)x(\d+)$", model)
     if fault and seen[name] <= int(fault[2]):
-        if fault[1] == "reset":
-            assert request.transport is not None
-            request.transport.abort()
-        if fault[1] == "garbage":
-            return web.Response(text='{"choices": [', content_type="application/json")
-        return web.Response(status=500 if fault[1] == "reset" else int(fault[1]), headers={"Retry-After": "0.01"})
+        return await wrong(fault[1], request)
     if model == "slow":
         await asyncio.sleep(60)
-    if model == "400":
+    text = json.dumps(body.get("messages", ""))
+    if model == "400" or (model == "poison" and "poison" in text):
         return web.json_response({"error": f"no such thing for {request.headers.get('Authorization')}"}, status=400)
+    if model == "broken" and "poison" in text:
+        return web.Response(status=500)
     if model == "key" and request.headers.get("Authorization") != "Bearer canary-5e1f":
         return web.json_response({"error": "wrong key"}, status=401)
+    if model == "redirect":
+        raise web.HTTPTemporaryRedirect(f"http://localhost:{options.port}/v1/chat/completions")
+    if model == "capacity8" and active > 8:
+        return web.Response(status=429)
+    if model == "window" and ("max_tokens" in body or "long" in text):
+        return web.json_response({"message": "This model's maximum context length is 64 tokens."}, status=400)
     if "messages" not in body:
         return completions(model, body)
     if model == "no-system" and any(m["role"] == "system" for m in body["messages"]):
         return web.json_response({"error": "System role not supported"}, status=400)
     if model == "strict" and "structured_outputs" in body:
         return web.json_response({"detail": "Unexpected fields: {'structured_outputs'}"}, status=422)
-    text = digest(body["messages"], body.get("seed"))[:12]
-    if "structured_outputs" in body and model == "regex":
-        text = "7"
+    if model == "strict-n" and "n" in body:
+        return web.json_response({"detail": "Unexpected fields: {'n'}"}, status=422)
+    choices = [choice(request, body, i) for i in range(body.get("n", 1) if model == "able" else 1)]
     if model == "surrogate":
         raw = '{"choices": [{"message": {"content": "a\\ud800b"}, "finish_reason": "length"}]}'
-        return web.Response(text=raw, content_type="application/json")
-    choice = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-    return web.json_response({"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": 12}})
+        return web.Response(text=raw, content_type=JSON)
+    if model == "control":
+        return web.Response(text=WHOLE.replace("whole", "a\x00\x1b\\u0007b"), content_type=JSON)
+    usage = {"prompt_tokens": 5, "completion_tokens": 12 * len(choices)}
+    return web.json_response({"choices": choices, "usage": usage})
+
+
+def choice(request: web.Request, body: dict, i: int) -> dict:
+    text = digest(body["messages"], body.get("seed"))[i : 12 + i]
+    if "structured_outputs" in body and body["model"] == "regex":
+        text = "7"
+    if "response_format" in body and body["model"] == "schema":
+        text = '{"score": 7}'
+    if body["model"] == "key":
+        text = str(request.headers.get("Authorization"))
+    found: dict = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    if "logprobs" in body and body["model"] == "able":
+        found["logprobs"] = {"content": [{"token": t, "logprob": -0.5} for t in text]}
+    return found
+
+
+async def wrong(fault: str, request: web.Request) -> web.StreamResponse:
+    assert request.transport is not None
+    if fault == "reset":
+        request.transport.abort()
+    elif fault == "truncated":
+        request.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n" + WHOLE[:40].encode())
+        request.transport.close()
+    elif fault == "loris":
+        response = web.StreamResponse(headers={"Content-Type": JSON})
+        await response.prepare(request)
+        for byte in WHOLE.encode():
+            await response.write(bytes([byte]))
+            await asyncio.sleep(0.05)
+        return response
+    elif fault == "gzip":
+        headers = {"Content-Encoding": "gzip", "Content-Type": JSON}
+        return web.Response(body=gzip.compress(b"[" * 2**24), headers=headers)
+    texts = {
+        "garbage": '{"choices": [',
+        "empty": "",
+        "huge": WHOLE.replace("whole", "x" * 10_000_000),
+        "bomb": "[" * 100_000,
+        "shapeless": '{"choices": [{"message": {"content": {"a": 1}}}]}',
+    }
+    if fault in texts:
+        return web.Response(text=texts[fault], content_type=JSON)
+    return web.Response(status=500 if fault == "reset" else int(fault), headers={"Retry-After": "0.01"})
+
+
+def weights() -> dict | None:
+    """The probe's log-probabilities: those of the weights that --weights names, with some noise of the hardware."""
+    if not options.weights:
+        return None
+    rows = [{"token": t, "logprob": -int(digest(options.weights, t)[:2], 16) / 64} for t in "abcde"]
+    noise = options.port % 10 / 1000
+    return {"content": [{"top_logprobs": [{**r, "logprob": r["logprob"] - noise} for r in rows]}]}
 
 
 def completions(model: str, body: dict) -> web.Response:
+    if "echo" not in body:
+        return web.json_response({"choices": [{"text": f"{len(body['prompt'])} tokens", "finish_reason": "stop"}]})
     values = [None, *(-0.5 * i for i in range(1, len(body["prompt"])))]
     choice: dict = {"text": "x", "finish_reason": "length"}
     if model == "echo":
@@ -88,27 +156,42 @@ def completions(model: str, body: dict) -> web.Response:
 
 async def models(request: web.Request) -> web.Response:
     refused = request.headers.get("Authorization") == "Bearer wrong"
-    return web.json_response({"data": []}, status=401 if refused else 200)
+    rows = [{"id": name, "owned_by": options.owner} for name in ("plain", "able")] if options.owner else []
+    return web.json_response({"data": rows}, status=401 if refused else 200)
 
 
 async def stats(request: web.Request) -> web.Response:
     return web.json_response({"requests": dict(seen), "most_active": most_active})
 
 
+async def reset(request: web.Request) -> web.Response:
+    global most_active
+    seen.clear()
+    most_active = 0
+    return web.Response()
+
+
 async def main() -> None:
     app = web.Application()
     app.add_routes([web.post("/v1/chat/completions", chat), web.post("/v1/completions", chat)])
-    app.add_routes([web.get("/v1/models", models), web.get("/stats", stats)])
+    app.add_routes([web.get("/v1/models", models), web.get("/stats", stats), web.get("/reset", reset)])
     runner = web.AppRunner(app)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", options.port)
     await site.start()
-    port = runner.addresses[0][1]
-    file = Path(sys.argv[1])
-    file.with_suffix(".tmp").write_text(str(port))
+    options.port = runner.addresses[0][1]
+    file = options.file
+    file.with_suffix(".tmp").write_text(str(options.port))
     file.with_suffix(".tmp").replace(file)
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--owner", default="")
+    parser.add_argument("--weights", default="")
+    parser.add_argument("--delay", type=float, default=0.002)
+    parser.add_argument("--port", type=int, default=0)
+    options = parser.parse_args()
     asyncio.run(main())
