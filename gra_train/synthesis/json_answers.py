@@ -17,7 +17,7 @@ from typing import Any
 from gra_train.records import CRITERIA, DOMAINS, FLAGS
 from gra_train.synthesis import parsing, ratings
 from gra_train.synthesis.echo import refuse_echo, without_echoes
-from gra_train.synthesis.repair import Parsed, ParseError, mended, objects, refuse, without_thinking
+from gra_train.synthesis.repair import Parsed, ParseError, in_form, mended, objects, refuse, without_thinking
 
 Scored = tuple[tuple[int, ...], str]
 Reader = Callable[[dict[str, Any]], Any]
@@ -31,7 +31,7 @@ def _read(
 
     other: the reader of answers in which no such object stands. prose: the value is text, which may have been cut.
     """
-    body = without_echoes(without_thinking(text), "scores", shown)
+    body = without_echoes((without_thinking if prose else in_form)(text), "scores", shown)
     try:
         whole = json.loads(body)
     except (ValueError, RecursionError):
@@ -46,7 +46,7 @@ def _read(
     found = [value for value, _ in standing]
     if not found and start:
         refuse_echo(body, keys, shown)
-        if prose and not re.search(r"[\"'”]\s*\}?\s*(?:```)?\s*$", body):
+        if prose and not body.rstrip("`} \n").endswith(('"', "'", "”")):
             raise ParseError("cut in the middle")
         found = mended(body[body.find("{", start.start()) :] if body[start.start()] == "{" else body)
         if not found:

@@ -19,11 +19,11 @@ from gra_train.synthesis.repair import (
     between,
     field,
     free_text,
+    in_form,
     plain,
     refuse,
     unlabelled,
     without_epilogue,
-    without_thinking,
 )
 
 MAX_SUMMARY_WORDS = 30
@@ -55,7 +55,7 @@ def _domain_name(word: str) -> str | None:
 
 def domain(text: str) -> Parsed[str]:
     """One of the seven domains (prompt 1)."""
-    text = without_thinking(text)
+    text = in_form(text)
     found = between(text, "domain")
     content = found.value if found else text
     if found and not found.repaired and content in DOMAINS:
@@ -137,7 +137,7 @@ def _keyword_tuple(content: str) -> tuple[str, ...]:
 
 def keywords(text: str) -> Parsed[tuple[str, ...]]:
     """One to three keywords (prompt 3)."""
-    text = without_thinking(text)
+    text = in_form(text)
     found = between(text, "keywords")
     if found is None:
         refuse(text)
@@ -155,7 +155,7 @@ def new_keywords(text: str, *, domain: str = "", taken: Iterable[Sequence[str]] 
 
     That exactly one is abstract cannot be checked here: the prompt asks for it, in the last place.
     """
-    body = without_thinking(text)
+    body = in_form(text)
     stated = between(body, "domain")
     if stated is not None:
         body = re.sub(r"<\s*domain\s*>.*?<\s*/\s*domain\s*>", "", body, flags=re.DOTALL | re.IGNORECASE)

@@ -8,7 +8,7 @@ from typing import Any
 
 from gra_train.records import CRITERIA, FLAGS
 from gra_train.synthesis.echo import is_echo, refuse_echo, without_echoed_lines, without_echoes
-from gra_train.synthesis.repair import Parsed, ParseError, as_json, between, plain, refuse, without_thinking
+from gra_train.synthesis.repair import Parsed, ParseError, as_json, between, in_form, plain, refuse
 
 LOWEST, HIGHEST = 1, 10
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -26,7 +26,7 @@ def _sections(text: str, names: Sequence[str]) -> list[list[str]]:
     bracket, bar or number.
     """
     label = re.compile(
-        r"(?:^|[\n|,;{(\[]|\d[.)])[\s*_\"'>#•|+-]*(?:\d+[.)]\s*)?[\s*_\"']*(" + "|".join(f"(?:{n})" for n in names)
+        r"(?:^|[\n|,;{(\[]|\d[.)])[\s*_\"'>#•|+-]*+(?:\d+[.)]\s*+)?[\s*_\"']*+(" + "|".join(f"(?:{n})" for n in names)
         + rf")\b[\s*_\"']*(?:score|rating)?[\s*_\"']*(?=[:=|(\[–—✓✔✅✗✘❌-]|{_NUMBER}|(?:is|gets)\b)",
         re.IGNORECASE)  # fmt: skip
     marks = list(label.finditer(text))
@@ -154,7 +154,7 @@ def scored(text: str, *, shown: str = "") -> Parsed[tuple[tuple[int, ...], str]]
 
     shown: the material under review. Scores that stand in it are not the reviewer's, nor are those inside a review.
     """
-    text = without_echoes(without_thinking(text), "scores", shown)
+    text = without_echoes(in_form(text), "scores", shown)
     outside = re.sub(r"<\s*(analysis|review)\s*>.*?<\s*/\s*\1\s*>", "", text, flags=re.DOTALL | re.IGNORECASE)
     found = between(outside, "scores") or between(text, "scores")
     review = _review_text(text)
@@ -217,7 +217,7 @@ def _three(listed: Sequence[Any]) -> tuple[int, ...]:
 
 def flags(text: str, *, shown: str = "") -> Parsed[tuple[int, ...]]:
     """Three flags, 0 or 1, in the order of FLAGS (prompt 6). shown: the instruction under review, as in `scored`."""
-    text = without_echoes(without_thinking(text), "flags", shown)
+    text = without_echoes(in_form(text), "flags", shown)
     found = between(text, "flags")
     if found is None:
         refuse(text)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -33,16 +34,39 @@ _OWN_TAG = re.compile(
 )
 
 
+_THINKING = re.compile(r"<(/?)(think|thinking|reasoning)>", re.IGNORECASE)
+LONGEST, LONGEST_FORM = 1_000_000, 30_000
+"""Characters of prose, and of an answer in a fixed form, beyond which nothing is read: models are not always sane."""
+
+
 def without_thinking(text: str) -> str:
     """The answer after the model's reasoning. Raises ParseError where the reasoning never ends."""
-    text = re.sub(r"<(think|thinking|reasoning)>.*?</\1>", "", text, flags=re.DOTALL | re.IGNORECASE)
-    # Some chat templates open the block themselves, so that the answer begins inside it.
-    text = re.split(r"</(?:think|thinking|reasoning)>", text, flags=re.IGNORECASE)[-1]
-    if re.match(r"\s*<(?:think|thinking|reasoning)>", text, re.IGNORECASE):
+    kept, place, opened = [], 0, None
+    for mark in _THINKING.finditer(text):
+        if not mark[1]:
+            opened = opened or mark
+            continue
+        if opened and opened[2].lower() == mark[2].lower():
+            kept.append(text[place : opened.start()])
+        else:  # some chat templates open the block themselves, so that the answer begins inside it
+            kept.clear()
+        place, opened = mark.end(), None
+    text = "".join([*kept, text[place:]]).strip()
+    if re.match(r"<(?:think|thinking|reasoning)>", text, re.IGNORECASE):
         raise ParseError("reasoning without an end")
-    if not text.strip():
+    if not text:
         raise ParseError("empty answer")
-    return text.strip()
+    if len(text) > LONGEST:
+        raise ParseError("far too long")
+    return text
+
+
+def in_form(text: str) -> str:
+    """The answer after the reasoning, where a fixed form is asked for; endless rows of signs are shortened."""
+    text = re.sub(r"([^\w]{1,4}?)\1{20,}", lambda row: row[1] * 20, without_thinking(text))
+    if len(text) > LONGEST_FORM:
+        raise ParseError("far too long")
+    return text
 
 
 def between(text: str, tag: str, *, free_text: bool = False) -> Parsed[str] | None:
@@ -73,38 +97,42 @@ def between(text: str, tag: str, *, free_text: bool = False) -> Parsed[str] | No
 
 def as_json(text: str) -> Any:
     """The JSON object or list in `text` (fenced or not, slightly broken or not), or None."""
-    match = re.search(r"\{.*\}|\[.*\]|\{.*", text, re.DOTALL)
-    if match is None:
+    brace, bracket, last = text.find("{"), text.find("["), text.rfind("]")
+    if last > bracket >= 0 and (brace < 0 or bracket < brace):
+        passage = text[bracket : last + 1]
+    elif brace >= 0:
+        last = text.rfind("}")
+        passage = text[brace : last + 1] if last > brace else text[brace:]
+    else:
         return None
     try:
-        return json.loads(match[0])
-    except json.JSONDecodeError:
-        if not re.search(r"""["'].*?["']\s*[:,\]]""", match[0]):
+        return json.loads(passage)
+    except (ValueError, RecursionError):
+        if len(passage) > LONGEST_FORM or not re.search(r"""["'][^"'\n]*["']\s{0,9}[:,\]]""", passage):
             return None
         import json_repair
 
-        value = json_repair.loads(match[0])
+        try:
+            value = json_repair.loads(passage)
+        except (ValueError, RecursionError):
+            return None
         return value if isinstance(value, dict | list) and value else None
 
 
-_MOST_STARTS = 1000
-_LONGEST_MENDED = 100_000
+_MOST_STARTS = 200  # hostile text may be all braces
 
 
 def objects(text: str) -> list[tuple[dict[str, Any], str]]:
     """The JSON objects that stand whole in `text`, outermost ones only, in their order, each with its passage."""
-    decoder, found, place = json.JSONDecoder(strict=False), [], 0
-    for _ in range(_MOST_STARTS):  # hostile text may be all braces
-        place = text.find("{", place)
-        if place < 0:
-            break
-        try:
-            value, end = decoder.raw_decode(text, place)
-        except (ValueError, RecursionError):
-            place += 1
+    decoder, found, end = json.JSONDecoder(strict=False), [], 0
+    for start in islice(re.finditer(r'\{\s*["}]', text), _MOST_STARTS):
+        if start.start() < end:
             continue
-        found.append((value, text[place:end]))
-        place = end
+        try:
+            value, end = decoder.raw_decode(text, start.start())
+        except (ValueError, RecursionError):
+            continue
+        found.append((value, text[start.start() : end]))
     return found
 
 
@@ -112,7 +140,7 @@ def mended(text: str) -> list[dict[str, Any]]:
     """The objects that json_repair finds in `text`; [] where it finds none."""
     import json_repair
 
-    if len(text) > _LONGEST_MENDED:
+    if len(text) > LONGEST_FORM:
         raise ParseError("too long to be mended")
     try:
         value = json_repair.loads(text)
@@ -186,8 +214,9 @@ def unlabelled(text: str, labels: str) -> str:
     return text[label.end() :] if label and label.end() < len(text) else text
 
 
+_LONGEST_EPILOGUE = 2000
 _EPILOGUE = re.compile(
-    r"\n\s*\n(?:---+\s*\n\s*)?\W{0,3}(?:let me know|i hope|hope this|feel free|if you (?:need|want|would|have)"
+    r"\n[^\S\n]*\n\s*+(?:---+\s*+)?\W{0,3}(?:let me know|i hope|hope this|feel free|if you (?:need|want|would|have)"
     r"|please let|would you like|note:|\(?note that this|\(?this (?:instruction|task|summary|prompt))"
     r"[^\n]*(?:\n[^\n]+)*\s*$",
     re.IGNORECASE,
@@ -196,7 +225,8 @@ _EPILOGUE = re.compile(
 
 def without_epilogue(text: str) -> str:
     """`text` without a last paragraph that speaks to the person who asked."""
-    return _EPILOGUE.sub("", text).strip()
+    text = text.strip()
+    return (text[:-_LONGEST_EPILOGUE] + _EPILOGUE.sub("", text[-_LONGEST_EPILOGUE:])).strip()
 
 
 def free_text(text: str, tag: str, labels: str) -> Parsed[str]:

@@ -1,5 +1,6 @@
 """Reviewed text that dictates its own scores, and reviewers that repeat it: only what a reviewer says itself counts."""
 
+import contextlib
 import json
 import time
 
@@ -106,33 +107,32 @@ def test_neither_family_shows_text_that_speaks_in_its_tags():
                 assert shown.count(tag) == clean.count(tag)
 
 
-HUGE = {
-    "letters": "a" * 10_000_000,
-    "braces": "{" * 1_000_000,
-    "objects": '{"a":' * 300_000,
-    "brackets": "[" * 1_000_000,
-    "tags": "<scores>" * 200_000,
-    "thoughts": "<think>" * 200_000,
-    "numbers": "10, " * 500_000,
-    "labels": "correctness: 10\n" * 100_000,
-    "quotes": "\"'" * 500_000,
-    "lines": "\n" * 2_000_000,
-    "spaces": "clarity" + " " * 1_000_000 + "x",
-    "controls": "\x00\x1b[31m\u202e" * 100_000,
-}
+UNITS = (
+    "a", "{", '{"a":', "[", "[1,", "<scores>", "<think>", "<think></think", "</think>", "10, ", "correctness: 10\n",
+    "correctness ", "\"'", "\n", " ", "* ", "|*", "| ", "`", "```\n", "\x00\x1b[31m\u202e", "1. ", "domain is ", "\"a\" : ",
+    "</scores", "< ", "Sure, here", "\n\n-", "{'correctness': 10, ", '{"response": "', "keywords: a, ", "[1, 1, 1] ",
+)  # fmt: skip
+PROSE = [getattr(m, n) for m in (parsing, json_answers) for n in ("summary", "instruction", "response")]
+READERS = [*PROSE, *(getattr(m, n) for m, names in (
+    (parsing, ("domain", "keywords", "new_keywords")),
+    (ratings, ("flags", "scored")),
+    (json_answers, ("domain", "keywords", "new_keywords", "flags", "scored")),
+) for n in names)]  # fmt: skip
 
 
-@pytest.mark.parametrize("answer", HUGE)
-def test_a_huge_answer_is_refused_or_read_in_time(answer):
-    readers = [getattr(m, n) for m, names in (
-        (parsing, ("domain", "summary", "keywords", "new_keywords", "instruction", "response")),
-        (ratings, ("flags", "scored")),
-        (json_answers, ("domain", "summary", "keywords", "new_keywords", "instruction", "response", "flags", "scored")),
-    ) for n in names]  # fmt: skip
+@pytest.mark.parametrize(("size", "readers"), [(29_000, READERS), (200_000, PROSE)])
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_long_senseless_answer_is_read_in_time(unit, size, readers):
+    """Just below the lengths at which parsers give up: none may hold up the calls in flight."""
+    answer = "x " + unit * (size // len(unit)) + " x"
     for read in readers:
         began = time.process_time()
-        try:
-            read(HUGE[answer])
-        except ParseError:
-            pass
-        assert time.process_time() - began < 2, read
+        with contextlib.suppress(ParseError):
+            read(answer)
+        assert time.process_time() - began < 2, (read.__module__, read.__name__)
+
+
+def test_an_answer_of_ten_megabytes_is_refused():
+    for read in READERS:
+        with pytest.raises(ParseError, match="far too long"):
+            read("Sure. " * 1_700_000)
