@@ -216,6 +216,8 @@ class HttpModel:
                 "completions", lambda: body, lambda data: dialects.prompt_logprobs(data, ids), adapt
             )
         except RefusedError as error:
+            if not error.status:
+                raise
             cause = str(error)
         if values is None:
             raise ModelError(

@@ -60,7 +60,8 @@ def fingerprint(folder: Path, model: Model, served_name: str, probe: Probe) -> s
             f"{_TOLERANCE}). Set revision= to a new label if that is meant; correct url= or served_name= if not."
         )
     what = revision or hashlib.sha256(orjson.dumps(stored, option=orjson.OPT_SORT_KEYS)).hexdigest()
-    return f"http:{_digest(served_name, what)}"
+    # rendered by the server or by us, a prompt is not the same prompt
+    return f"http:{_digest(served_name, what, *(['completions'] if model.api == 'completions' else []))}"
 
 
 def _digest(*parts: str) -> str:

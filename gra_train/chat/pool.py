@@ -208,6 +208,8 @@ class OpenPool:
         replayed without the tokenizer or the weights.
         """
         model = self._local[name]
+        if any(isinstance(r, Completion) and r.logprobs for r in requests):
+            raise UserError(f"model {name!r} is in process: for log-probabilities of its answer ask it a Likelihood")
         keys = [request_key(model.fingerprint, r) for r in requests]
         plan_key = batch_key("plan", keys, model.batch_tokens)
         prepared = None

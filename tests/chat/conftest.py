@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -96,6 +97,10 @@ class Stub:
         self.port = file.read_text()
         self.url = f"http://127.0.0.1:{self.port}/v1"
 
+    def set(self, **values: object) -> None:
+        query = urllib.parse.urlencode(values)
+        urllib.request.urlopen(f"{self.url.removesuffix('/v1')}/set?{query}").close()
+
     def stats(self) -> dict:
         with urllib.request.urlopen(self.url.removesuffix("/v1") + "/stats") as response:
             return json.load(response)
@@ -117,6 +122,12 @@ def server(_stub):
     """Base URL of a stub server that has not been asked anything yet."""
     urllib.request.urlopen(_stub.url.removesuffix("/v1") + "/reset").close()
     return _stub.url
+
+
+@pytest.fixture
+def stub(_stub, server):
+    """The stub server of `server`."""
+    return _stub
 
 
 @pytest.fixture

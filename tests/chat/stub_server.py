@@ -1,6 +1,6 @@
 """A deterministic OpenAI-compatible server with faults on demand, run in a process of its own.
 
-    python stub_server.py PORT_FILE [--owner NAME] [--weights NAME] [--delay SECONDS]
+    python stub_server.py PORT_FILE [--delay SECONDS] [--port PORT]
 
 Answers are a hash of messages and seed. The served model's name asks for faults. `FAULTxN`: the first N calls of each
 request go wrong: 429 (with Retry-After), 500, reset, and answers that are garbage, empty, truncated, huge (10 MB),
@@ -9,7 +9,8 @@ refuses a system role, "400" refuses all, "poison" refuses what holds that word,
 wants a bearer token and sends it back, "strict" refuses expressions, "capacity8" answers 429 above 8 at a time,
 "window" has no room for max_tokens, "redirect" points elsewhere, "echo" and "vllm" return log-probabilities of the
 prompt, "able" knows n and logprobs.
-GET /stats: how often each request was received; GET /reset forgets it. With --owner GET /models says who it is.
+GET /stats: how often each request was received; GET /reset forgets it. GET /set?owner=vllm&weights=A&noise=0.01: who it
+says it is in GET /models, and the log-probabilities by which its weights are known.
 """
 
 from __future__ import annotations
@@ -133,12 +134,11 @@ async def wrong(fault: str, request: web.Request) -> web.StreamResponse:
 
 
 def weights() -> dict | None:
-    """The probe's log-probabilities: those of the weights that --weights names, with some noise of the hardware."""
+    """The probe's log-probabilities."""
     if not options.weights:
         return None
-    rows = [{"token": t, "logprob": -int(digest(options.weights, t)[:2], 16) / 64} for t in "abcde"]
-    noise = options.port % 10 / 1000
-    return {"content": [{"top_logprobs": [{**r, "logprob": r["logprob"] - noise} for r in rows]}]}
+    rows = [(t, -int(digest(options.weights, t)[:2], 16) / 64 - float(options.noise)) for t in "abcde"]
+    return {"content": [{"top_logprobs": [{"token": t, "logprob": value} for t, value in rows]}]}
 
 
 def completions(model: str, body: dict) -> web.Response:
@@ -168,13 +168,21 @@ async def reset(request: web.Request) -> web.Response:
     global most_active
     seen.clear()
     most_active = 0
+    vars(options).update(owner="", weights="", noise=0)
+    return web.Response()
+
+
+async def change(request: web.Request) -> web.Response:
+    vars(options).update(request.query)
     return web.Response()
 
 
 async def main() -> None:
     app = web.Application()
     app.add_routes([web.post("/v1/chat/completions", chat), web.post("/v1/completions", chat)])
-    app.add_routes([web.get("/v1/models", models), web.get("/stats", stats), web.get("/reset", reset)])
+    app.add_routes(
+        [web.get("/v1/models", models), web.get("/stats", stats), web.get("/reset", reset), web.get("/set", change)]
+    )
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", options.port)
@@ -189,9 +197,8 @@ async def main() -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("file", type=Path)
-    parser.add_argument("--owner", default="")
-    parser.add_argument("--weights", default="")
     parser.add_argument("--delay", type=float, default=0.002)
     parser.add_argument("--port", type=int, default=0)
+    parser.set_defaults(owner="", weights="", noise=0)
     options = parser.parse_args()
     asyncio.run(main())

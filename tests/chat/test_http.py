@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+from dataclasses import replace
 
 import pytest
 
-from gra_train.chat import calling, endpoints, wire
+from gra_train.chat import calling, dialects, endpoints, wire
 from gra_train.chat.pool import open_pool
-from gra_train.chat.protocol import Completion, Likelihood, ModelError, Sampling
+from gra_train.chat.protocol import Completion, Likelihood, ModelError, Sampling, several
 from gra_train.chat.templates import prompt_ids
+from gra_train.chat.usage import Times
 from gra_train.errors import UserError
 from gra_train.schema import Model
 
@@ -204,3 +207,101 @@ def test_an_error_cancels_what_is_in_flight(server, tmp_path):
 
     with open_pool([slow, bad], ledger=tmp_path) as pool, pytest.raises(ModelError, match="400"):
         pool.run([story])
+
+
+def ask_once(server, tmp_path, *requests, **options):
+    """The replies of one story that asks all at once, and the pool."""
+
+    async def story(ask):
+        return await ask(*(("m", r) for r in requests))
+
+    model = Model(**{"name": "m", "url": server, "revision": "r", **options})
+    with open_pool([model], ledger=tmp_path) as pool:
+        (replies,) = pool.run([story])
+        pool.write_usage(tmp_path / "usage.json")
+        return replies, pool
+
+
+@pytest.mark.parametrize(("served", "calls"), [("able", 1), ("plain", 3), ("strict-n", 4)])
+def test_several_answers_to_one_prompt(server, stats, tmp_path, served, calls):
+    one, other = request("one"), request("other")
+    replies, pool = ask_once(server, tmp_path, *several(one, 3), other, served_name=served)
+    assert len({r.text for r in replies}) == 4
+    assert [r.completion_tokens for r in replies] == [12] * 4
+    assert sum(stats()["requests"].values()) == pool.models["m"].caller.calls == calls + 1
+    again, pool = ask_once(server, tmp_path, *several(one, 3), served_name=served)
+    assert again == replies[:3]
+    assert pool.models["m"].caller.calls == 0
+
+
+def test_log_probabilities_of_the_answer(server, tmp_path, caplog):
+    (reply,), _ = ask_once(server, tmp_path, replace(request(), logprobs=True), served_name="able")
+    assert reply.logprobs.logprobs == (-0.5,) * 12
+    assert "".join(reply.logprobs.tokens) == reply.text
+    (reply,), _ = ask_once(server, tmp_path, replace(request(), logprobs=True), served_name="plain")
+    assert reply.logprobs is None
+    assert "gives no log-probabilities" in caplog.text
+
+
+def test_raw_completion_renders_here(server, tmp_path, model_dir):
+    (reply,), pool = ask_once(server, tmp_path, request(), api="completions", served_name="plain", path=str(model_dir))
+    ids = prompt_ids(pool.models["m"].tokenizer, [request().messages])[0]
+    assert reply.text == f"{len(ids)} tokens"
+    (chat,), other = ask_once(server, tmp_path, request(), served_name="plain")
+    assert chat.text != reply.text
+    assert other.models["m"].fingerprint != pool.models["m"].fingerprint
+
+
+def test_schemas_are_sent_and_their_neglect_is_said_and_counted(server, tmp_path, caplog):
+    schema = '{"type": "object", "properties": {"score": {"type": "integer", "maximum": 10}}, "required": ["score"]}'
+    (reply,), pool = ask_once(server, tmp_path, replace(request(), schema=schema), served_name="schema")
+    assert reply.text == '{"score": 7}'
+    assert not caplog.records
+    asked = [replace(request(seed=i), schema=schema) for i in range(3)]
+    _, pool = ask_once(server, tmp_path, *asked, served_name="plain")
+    assert pool.models["m"].unconstrained == 3
+    assert [r.message for r in caplog.records if "a JSON schema" in r.message]
+
+
+@pytest.mark.parametrize(
+    ("value", "valid"),
+    [
+        ({"s": [1, 2]}, True), ({"s": [1, 11]}, False), ({"s": [True]}, False), ({"s": "1"}, False), ({}, False),
+        ({"s": [], "k": "b"}, True), ({"s": [], "k": "z"}, False), ([], False), ({"s": [0.5]}, False),
+    ],
+)  # fmt: skip
+def test_following_a_schema(value, valid):
+    schema = {
+        "type": "object", "required": ["s"],
+        "properties": {
+            "s": {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": 10}},
+            "k": {"enum": ["a", "b"]},
+        },
+    }  # fmt: skip
+    assert dialects.follows(schema, value) is valid
+
+
+def test_tokens_cost_and_latency_are_accounted_per_model_and_purpose(server, tmp_path):
+    asked = [replace(request(seed=i), purpose=f"role/{i % 2}") for i in range(6)]
+    _, pool = ask_once(server, tmp_path, *asked, served_name="plain", price_in=2.0, price_out=10.0)
+    usage = json.loads((tmp_path / "usage.json").read_text())
+    assert usage["by_model"]["m"]["role/0"]["completion_tokens"] == 36
+    assert usage["cost"] == {"total": 0.00078, "by_model": {"m": {"role/0": 0.00039, "role/1": 0.00039}}}
+    assert usage["latency_s"]["m"]["role/1"]["calls"] == 3
+    assert 0.002 <= usage["latency_s"]["m"]["role/1"]["p50"] <= usage["latency_s"]["m"]["role/1"]["max"] < 5
+    assert usage["endpoints"]["m"][0]["answered"] == 6
+    assert "latency_s" not in pool.usage()
+    ask_once(server, tmp_path, *asked, served_name="plain", price_in=2.0)
+    usage = json.loads((tmp_path / "usage.json").read_text())
+    assert usage["cost"] == {"total": None, "by_model": {"m": {"role/0": None, "role/1": None}}}
+    assert usage["latency_s"] == {}
+
+
+def test_percentiles_are_exact_to_five_percent():
+    times = Times()
+    for i in range(1, 1001):
+        times.add(i / 100)
+    found = times.to_dict()
+    assert found["p50"] == pytest.approx(5.0, rel=0.05)
+    assert found["p99"] == pytest.approx(9.9, rel=0.05)
+    assert found["max"] == 10.0
