@@ -28,7 +28,10 @@ def gather(inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
     for name, folder in inputs.items():
         if name.split(".")[0] == "synthesis" and (funnel := read_json(folder / "funnel.json")):
             title = ": " + name.partition(".")[2] if "." in name else ""
-            found += [{**report, "title": report["title"] + title} for report in (_funnel(funnel), _models(funnel))]
+            tables = [_funnel(funnel), _models(funnel)]
+            if (agreement := funnel.get("agreement")) and any(r["reviews"] for r in agreement["reviewers"].values()):
+                tables.append(_agreement(agreement))
+            found += [{**report, "title": report["title"] + title} for report in tables]
     arms: dict[str, dict[str, Any]] = {}
     for name, folder in inputs.items():
         if name.startswith("collate."):
@@ -77,6 +80,32 @@ def _models(funnel: Mapping[str, Any]) -> dict[str, Any]:
         "ones, the share that it let pass."
     )
     return {"title": "The pool's models in synthesis", "columns": columns, "rows": rows, "note": note}
+
+
+def _agreement(agreement: Mapping[str, Any]) -> dict[str, Any]:
+    columns = ["model", "reviews", "bias", "spread", "adjudicated", "overturned %"]
+    rows = []
+    for name, reviewer in agreement["reviewers"].items():
+        verdicts = agreement["adjudicators"][name]
+        bias, spread = (MISSING if v is None else f"{v:.2f}" for v in (reviewer["bias"], reviewer["spread"]))
+        overturned = percent(verdicts, key="share")
+        rows.append([name, str(reviewer["reviews"]), bias, spread, str(verdicts["asked"]), overturned])
+    alphas = {
+        part: ", ".join(f"{name} {MISSING if value is None else f'{value:.2f}'}" for name, value in found.items())
+        for part, found in agreement["alpha"].items()
+    }
+    note = (
+        "Bias and spread: mean and standard deviation of a reviewer's mean score less its committee's. Overturned: of "
+        "the responses that the reviewers dispute, the share that the adjudicator rejects. Krippendorff's alpha (1: "
+        f"they agree, 0: as by chance): of responses {alphas['response']}; of instructions {alphas['instruction']}."
+    )
+    if rules := agreement.get("adaptive"):
+        plain, weighted = (
+            ", ".join(f"{decision} {counts['rows']}" for decision, counts in rules[rule].items())
+            for rule in ("plain", "weighted")
+        )
+        note += f" Weights changed {rules['differ']} decisions: counting alike, {plain}; weighted, {weighted}."
+    return {"title": "How far the reviewers agree", "columns": columns, "rows": rows, "note": note}
 
 
 def _collate(arm: str, iterations: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from gra_train.records import Fate
+from gra_train.synthesis import agreement
 from gra_train.synthesis.calls import REPAIRED, SCORED
 from gra_train.synthesis.candidate import Candidate
 from gra_train.synthesis.decide import Decision
@@ -36,6 +37,7 @@ def count(candidates: Iterable[Candidate], *, T_mean: float) -> Counts:
         for step in _steps(candidate):
             _judged(counts, ("step", step), candidate.correct)
         _count_people(counts, candidate, T_mean)
+        agreement.count(counts, candidate)
         for attempt in candidate.attempts:
             if attempt.outcome == SCORED:  # nothing was written, so there was nothing to read
                 continue
@@ -153,6 +155,7 @@ def render(
         },
         "steps": steps,
         "models": people,
+        "agreement": agreement.render(counts, models),
         "prompts": {kind: _answers(counts, ("prompt", kind)) for kind in KINDS if counts["prompt", kind, "answers"]},
         "reasons": {
             kind: {key[2]: n for key, n in sorted(counts.items()) if key[:2] == ("reason", kind)}
