@@ -204,7 +204,8 @@ class Executor:
                 self.computed.append(run.id)
                 self.view.finish(run.id, "done")
                 return
-            held.mark("stopped" if outcome["kind"] in ("stopped", "reached") else "failed", error=outcome["message"])
+            state = "stopped" if outcome["kind"] in ("stopped", "reached") else "failed"
+            held.mark_failure(state, error=outcome["message"])
             self.view.running.pop(run.id, None)
             raise _error(run, outcome)
 

@@ -17,7 +17,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,11 @@ def content_hash(value: Any) -> str:
 def write_json(path: Path, value: Any) -> None:
     """Write to a temporary name, then rename into place."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+    try:
+        temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     temporary.replace(path)
 
 
@@ -145,6 +149,12 @@ class Lease:
         self.check()
         write_json(self.run.folder / "status.json", {"state": state, "token": self.token, **more})
 
+    def mark_failure(self, state: str, **more: Any) -> None:
+        """`mark` as far as the disk allows: it may be the full disk that ended the run. Its next owner sees, without
+        the mark too, that this one is gone."""
+        with suppress(OSError):
+            self.mark(state, **more)
+
 
 @contextmanager
 def lease(run: Run, *, wait: bool = True, on_wait: Any = None, work: bool = True) -> Iterator[Lease]:
@@ -171,7 +181,8 @@ def lease(run: Run, *, wait: bool = True, on_wait: Any = None, work: bool = True
         stop.set()
         if _highest(run.folder) == token:
             owner = read_json(run.folder / f"lock.{token}") or {}
-            write_json(run.folder / f"lock.{token}", {**owner, "released": True})
+            with suppress(OSError):  # a full disk: the lock is free once this process has ended
+                write_json(run.folder / f"lock.{token}", {**owner, "released": True})
 
 
 def _adopt(mine: Lease) -> None:

@@ -60,7 +60,7 @@ def run_experiment(config: Config, *, until: str = "compare", overrides: Sequenc
             except StageError as error:
                 code, message = 1, str(error)
             except UserError as error:
-                held.mark("failed", error=str(error))
+                held.mark_failure("failed", error=str(error))
                 raise
             finally:
                 mirror.close()

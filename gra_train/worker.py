@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,9 @@ def answer(folder: Path, out: Path) -> dict[str, Any]:
                 message = f"the disk of {folder} is full: make room and run again; what was finished is kept."
             return {"ok": False, "kind": kind, "message": message}
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError):  # a full disk
+                    stream.flush()
             for target, source in zip((1, 2), saved, strict=True):
                 os.dup2(source, target)
                 os.close(source)

@@ -1,0 +1,105 @@
+"""Processes killed from outside at seeded random moments: the client, its servers, by SIGKILL and by SIGTERM.
+
+Each time the rerun ends with the data of an undisturbed run, and nothing that was answered and recorded is asked again.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+
+import pytest
+
+from .conftest import MODELS, WINDOW, Server, lost_in_flight, wait_for
+
+SEED = 20260511
+
+
+@pytest.mark.slow
+def test_kill_9_of_the_client_at_a_quarter_half_and_three_quarters(server, client, calm):
+    rng, run = random.Random(SEED), client(server.url)
+    server.control(latency=0.06)
+    lost = 0
+    for share in (0.25, 0.5, 0.75):
+        run.start()
+        wait_for(server, share * calm["calls"], run)
+        time.sleep(delay := rng.uniform(0, 0.15))
+        assert run.running()
+        run.kill()
+        in_flight = lost_in_flight(server, run)
+        print(f"seed {SEED}: killed {delay:.3f} s after {share:.0%} of {calm['calls']} calls, {in_flight} in flight")
+        assert 0 <= in_flight - lost <= MODELS * WINDOW
+        lost = max(lost, in_flight)
+    run.complete()
+    stats = server.stats()
+    assert run.results() == calm["results"]
+    assert stats["received"] - stats["requests"] <= 3 * MODELS * WINDOW
+    assert stats["again"] <= 3 * MODELS * WINDOW
+
+
+@pytest.mark.slow
+def test_kill_9_of_one_of_two_servers(tmp_path, server, client, calm):
+    rng, other = random.Random(SEED + 1), Server(tmp_path, "other")
+    try:
+        for one in (server, other):
+            one.control(latency=0.05)
+        run = client(f"{server.url},{other.url}")
+        run.start()
+        wait_for(server, 0.15 * calm["calls"], run)
+        time.sleep(delay := rng.uniform(0, 0.15))
+        before = other.stats()
+        other.kill()
+        print(f"seed {SEED + 1}: one of two servers killed after {delay:.3f} s, {before['answered']} answers given")
+        code, said = run.end()
+        assert code == 0, said
+        assert run.results() == calm["results"]
+        assert before["answered"] > 0
+        assert server.stats()["again"] == 0
+    finally:
+        other.kill()
+
+
+@pytest.mark.slow
+def test_kill_9_of_the_only_server(server, client, calm):
+    rng, run = random.Random(SEED + 2), client(server.url, give_up_s=2.0, connect_timeout_s=1.0)
+    server.control(latency=0.05)
+    run.start()
+    wait_for(server, 0.4 * calm["calls"], run)
+    time.sleep(delay := rng.uniform(0, 0.15))
+    before = server.stats()
+    server.kill()
+    print(f"seed {SEED + 2}: the only server killed after {delay:.3f} s, {before['answered']} answers given")
+    code, said = run.end()
+    assert code == 1, said
+    assert server.url in said, "it does not say which"
+    assert "failed" in run.statuses().values()
+    kept = run.recorded()
+    assert kept >= before["answered"] - MODELS * WINDOW
+    server.start()
+    server.control(latency=0.01)
+    run.complete()
+    assert run.results() == calm["results"]
+    assert server.stats()["received"] <= calm["calls"] - kept + MODELS * WINDOW  # started beyond the end, and cut
+
+
+@pytest.mark.slow
+def test_sigterm(server, client, calm):
+    rng, run = random.Random(SEED + 3), client(server.url)
+    server.control(latency=0.05)
+    run.start()
+    wait_for(server, 0.4 * calm["calls"], run)
+    time.sleep(delay := rng.uniform(0, 0.15))
+    assert run.process
+    run.process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    code, said = run.end()
+    print(
+        f"seed {SEED + 3}: SIGTERM {delay:.3f} s after 40% of the calls; ended {time.monotonic() - began:.1f} s later"
+    )
+    assert code == 75, said
+    assert "stopped" in run.statuses().values()
+    assert lost_in_flight(server, run) <= MODELS * WINDOW
+    run.complete()
+    assert run.results() == calm["results"]
+    assert server.stats()["again"] <= MODELS * WINDOW
