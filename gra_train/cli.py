@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
 
@@ -12,6 +13,7 @@ gra-train COMMAND [name=value ...]      settings and groups: gra-train config --
   synthesize  GRA on your seeds with your pool                    gra-train synthesize seeds=FILE pool=POOL
   preview     prompts and parsed answers of a few samples         gra-train preview seeds=FILE pool=POOL n=5
   validate    is it ready, and what will it cost?                 gra-train validate experiment=gra/paper
+  replay      decide again over recorded proposals, no new call   gra-train replay RUN T_mean=7:9:0.5
   sft         fine-tune the student of every arm                  gra-train sft data=FILE student.path=FOLDER
   collate     up to COLLATE's last iteration                      gra-train collate experiment=mini
   evaluate    up to the scores of every arm                       gra-train evaluate experiment=mini
@@ -43,13 +45,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if command not in COMMANDS:
             raise UserError(f"No command {command!r}.{nearest(command, list(COMMANDS))} Known: {', '.join(COMMANDS)}.")
-        if any(word in ("-h", "--help") for word in rest) and command not in ("ledger", "mini", "table"):
+        if any(word in ("-h", "--help") for word in rest) and command not in ("ledger", "mini", "replay", "table"):
             print(USAGE)
             return
         sys.exit(COMMANDS[command](rest))
     except UserError as error:
         print(f"gra-train: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print("gra-train: the disk is full: make room and run again; what was finished is kept.", file=sys.stderr)
+        sys.exit(1)
 
 
 def _experiment(until: str) -> Callable[[list[str]], int]:
@@ -130,6 +137,12 @@ def _validate(rest: list[str]) -> int:
     return validate(rest)
 
 
+def _replay(rest: list[str]) -> int:
+    from gra_train.synthesis.replay_command import main as replay
+
+    return replay(rest)
+
+
 def _table(rest: list[str]) -> int:
     from gra_train.reporting.command import main as table
 
@@ -146,6 +159,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "config": _config,
     "preview": _preview,
     "validate": _validate,
+    "replay": _replay,
     "table": _table,
     "ledger": _ledger,
     "mini": _mini,
