@@ -128,7 +128,7 @@ def _option(name: str, override: Any, text: str, known: list[str]) -> Iterator[s
             yield f"{name}.path={_literal(str(value))}"
             return
         if name == "pool" and file.is_file():
-            yield from (f"pool.{k}={v}" for k, v in _pool_file(file).items())
+            yield from (f"++pool.{k}={v}" for k, v in _pool_file(file).items())  # ++: groups with keys of their own
             return
         hint = f", or a path to a file ({value!r} does not exist)" if name in ("seeds", "data", "pool") else ""
         raise UserError(f"{name}={value}: no such option.{nearest(str(value), known)} Known: {', '.join(known)}{hint}.")

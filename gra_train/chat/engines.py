@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ def check(name: str, settings: Serve) -> str:
             f"model {name!r}: serve.python={settings.python!r} does not exist; give the interpreter of the environment "
             f"that {engine} is installed in."
         )
-    missing, torch = _probe(python, engine)
+    missing, torch = _probe(python, engine, tuple(sorted(settings.env.items())))
     if missing:
         raise UserError(
             f"model {name!r}: serve.engine={engine}, but {python} has no {', '.join(missing)}; {_INSTALL[engine]}, or "
@@ -46,10 +47,11 @@ def check(name: str, settings: Serve) -> str:
 
 
 @cache
-def _probe(python: Path, engine: str) -> tuple[list[str], str]:
+def _probe(python: Path, engine: str, env: tuple[tuple[str, str], ...]) -> tuple[list[str], str]:
+    command = [python, "-c", _PROBE, *_NEEDS[engine]]
     try:
         done = subprocess.run(
-            [python, "-c", _PROBE, *_NEEDS[engine]], capture_output=True, text=True, timeout=60, check=True
+            command, env={**os.environ, **dict(env)}, capture_output=True, text=True, timeout=60, check=True
         )
         missing, torch = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError) as error:

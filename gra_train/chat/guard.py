@@ -22,7 +22,7 @@ from typing import IO
 
 SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)(_|$)", re.IGNORECASE)
 """Names of environment variables whose values are nobody's business."""
-GRACE_S = 15.0
+GRACE_S = 5.0
 """Seconds from the first word to the last."""
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 

@@ -79,6 +79,8 @@ def plan_servers(models: Sequence[Model]) -> list[Plan]:
     groups: dict[str, list[Model]] = {}
     for model in models:
         if model.serve:
+            if not model.path:
+                raise UserError(f"model {model.name!r}: for a server of ours, give path=, its folder or Hub name.")
             groups.setdefault(_shared(model), []).append(model)
     plans = [_plan(tuple(group)) for group in groups.values()]
     _check_ports(plans)
@@ -121,8 +123,6 @@ def _shared(model: Model) -> str:
 def _plan(models: tuple[Model, ...]) -> Plan:
     first = models[0]
     for model in models:
-        if not model.path:
-            raise UserError(f"model {model.name!r}: for a server of ours, give path=, its folder or Hub name.")
         model_folder(adapter_base(model.path) or model.path)
     settings = build(Serve, first.serve)
     secret = next((name for name in settings.env if SECRET.search(name)), None)

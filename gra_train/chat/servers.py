@@ -57,7 +57,7 @@ def serving(models: Sequence[Model], folder: Path) -> Iterator[list[Model]]:
         try:
             yield [at[m.name].place(m) if m.name in at else m for m in models]
         except ModelError as error:
-            if lost := [s for s in servers if s.given_up]:
+            if lost := [s for s in servers if s.code is not None]:
                 raise ModelError(f"{error} {' '.join(s.story() for s in lost)}") from None
             raise
 
