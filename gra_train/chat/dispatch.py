@@ -87,7 +87,7 @@ def take(source: Iterator[Story[T] | None], most: int) -> tuple[list[Story[T]], 
 
 def free_flow(
     stories: Iterable[Story[T] | None],
-    answer: Step,
+    answer: Callable[[int, Sequence[Call]], Awaitable[list[Any]]],
     loop: asyncio.AbstractEventLoop,
     *,
     window: Callable[[], int],
@@ -95,6 +95,7 @@ def free_flow(
 ) -> Iterator[tuple[int, T]]:
     """(index, result) of each story as it finishes. Called from another thread than `loop`'s, where stories run.
 
+    answer(index, calls): the answers to what story `index` asks at once, in order.
     At most `window()` stories run; as many again are drawn from `stories` (here, in the caller's thread) or wait for
     the caller to take their results. `on_done(1)` is called here for each result, and `on_done(0)` every second
     without one, so that it can raise to stop. The first exception of a story is raised here. However this ends, what is
@@ -104,15 +105,18 @@ def free_flow(
     waiting: deque[tuple[int, Story[T]]] = deque()
     workers: set[asyncio.Task[None] | None] = set()
 
-    async def ask(*calls: Call) -> list[Any]:
-        return await answer(calls)
+    def asker(index: int) -> Ask:
+        async def ask(*calls: Call) -> list[Any]:
+            return await answer(index, calls)
+
+        return ask
 
     async def work() -> None:
         try:
             while waiting and len(workers) <= window():
                 index, story = waiting.popleft()
                 try:
-                    finished.put((index, await story(ask), None))
+                    finished.put((index, await story(asker(index)), None))
                 except asyncio.CancelledError:
                     raise
                 except BaseException as error:

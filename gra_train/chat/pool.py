@@ -25,6 +25,7 @@ from gra_train.errors import UserError, nearest
 from gra_train.schema import Model
 
 if TYPE_CHECKING:
+    from gra_train.chat.continuous import ContinuousModel
     from gra_train.chat.http import HttpModel
     from gra_train.chat.local import LocalModel
 
@@ -32,8 +33,12 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-def open_pool(models: Sequence[Model], *, ledger: Path, batch_tokens: int = 16384, device: str = "auto") -> OpenPool:
+def open_pool(
+    models: Sequence[Model], *, ledger: Path, batch_tokens: int = 16384, device: str = "auto", continuous: bool = False
+) -> OpenPool:
     """Check every member (folders exist, servers answer) and open the ledger. Weights are loaded at first use.
+
+    continuous: models in process answer calls as they come, as servers do, instead of in lockstep blocks.
 
     Raises UserError for an empty pool, a name given twice, a member that is neither in process nor behind a server,
     a server that is not there, or a ledger folder that cannot be used.
@@ -49,28 +54,36 @@ def open_pool(models: Sequence[Model], *, ledger: Path, batch_tokens: int = 1638
     for model in models:
         if not model.url and not model.path:
             raise UserError(f"model {model.name!r} needs path= (in process) or url= (behind a server)")
-    return OpenPool(models, ledger=ledger, batch_tokens=batch_tokens, device=device)
+    return OpenPool(models, ledger=ledger, batch_tokens=batch_tokens, device=device, continuous=continuous)
 
 
 class OpenPool:
     """Models by name, with the ledger between them and the stories. Use as a context manager."""
 
-    def __init__(self, models: Sequence[Model], *, ledger: Path, batch_tokens: int, device: str) -> None:
-        self._threaded = None if any(not m.url for m in models) else dispatch.LoopThread()
+    def __init__(
+        self, models: Sequence[Model], *, ledger: Path, batch_tokens: int, device: str, continuous: bool
+    ) -> None:
+        lockstep = any(not m.url for m in models) and not continuous
+        self._threaded = None if lockstep else dispatch.LoopThread()
         self._runner = self._threaded or asyncio.Runner()
-        self.models: dict[str, LocalModel | HttpModel] = {}
+        self.models: dict[str, LocalModel | HttpModel | ContinuousModel] = {}
         self._usage = Usage()
+        self._held: object = None
+        self._settled = 0
         self._in_flight: dict[bytes, asyncio.Future[None]] = {}
         try:
             self.ledger = Ledger(ledger)
             self._local = _local_models([m for m in models if not m.url], batch_tokens, device)
-            self._remote = _remote_models([m for m in models if m.url])
+            self._remote: dict[str, HttpModel | ContinuousModel] = {**_remote_models([m for m in models if m.url])}
+            if continuous:
+                self._remote |= _continuous(self._local)
+                self._local = {}
             for model in self._remote.values():
                 self._runner.run(model.open(Path(ledger)))
         except BaseException:
             self.close()
             raise
-        members: dict[str, LocalModel | HttpModel] = {**self._local, **self._remote}
+        members: dict[str, LocalModel | HttpModel | ContinuousModel] = {**self._local, **self._remote}
         self.models = {m.name: members[m.name] for m in models}
 
     @property
@@ -102,6 +115,7 @@ class OpenPool:
         """
         more = {
             "cost": self._usage.cost([model.settings for model in self.models.values()]),
+            "in_vain": self._usage.in_vain(),
             "latency_s": self._usage.latencies(),
             "endpoints": {name: model.report() for name, model in self._remote.items()},
         }
@@ -135,6 +149,7 @@ class OpenPool:
         block: int = 64,
         window: int | None = None,
         on_done: Callable[[int], None] | None = None,
+        hold: bool = False,
     ) -> Iterator[tuple[int, T]]:
         """(index, result) of each story as it finishes; index counts what `stories` gave, from 0.
 
@@ -148,6 +163,9 @@ class OpenPool:
             results come in order, block after block.
         on_done(n): told of each n stories that finished (a progress bar's `advance`), and of 0 every second without
             one; it may raise to stop.
+        hold: behind servers, more stories may be started than turn out to be needed, and how many depends on timing.
+            `usage` then counts a story when `settle(stop)` says that results before `stop` count, or when the stream
+            ends by itself; the others are shown as in vain.
 
         An exception in a story is raised here. When the iteration ends early (by an exception, or `close()` on the
         generator) stories in flight are cancelled; what was answered is in the ledger.
@@ -155,7 +173,34 @@ class OpenPool:
         if self._threaded is None:
             return self._blocks(stories, block, on_done)
         wide = (lambda: window) if window else self._width
-        return dispatch.free_flow(stories, self._ask, self._threaded.loop, window=wide, on_done=on_done)
+        return self._flow(stories, wide, on_done, hold)
+
+    def _flow(
+        self,
+        stories: Iterable[dispatch.Story[T] | None],
+        window: Callable[[], int],
+        on_done: Callable[[int], None] | None,
+        hold: bool,
+    ) -> Iterator[tuple[int, T]]:
+        assert self._threaded is not None
+        stream = object()
+        if hold:
+            self._held, self._settled = stream, 0
+
+        async def answer(index: int, calls: Sequence[dispatch.Call]) -> list[Any]:
+            return await self._ask(calls, (stream, index) if hold else None)
+
+        whole = False
+        try:
+            yield from dispatch.free_flow(stories, answer, self._threaded.loop, window=window, on_done=on_done)
+            whole = True
+        finally:
+            self._usage.settle(stream, None if whole else self._settled, end=True)
+
+    def settle(self, stop: int) -> None:
+        """Of the stream that holds its usage, the results before index `stop` count."""
+        self._settled = stop
+        self._usage.settle(self._held, stop)
 
     def _blocks(
         self, stories: Iterable[dispatch.Story[T] | None], block: int, on_done: Callable[[int], None] | None
@@ -174,7 +219,7 @@ class OpenPool:
 
     def _width(self) -> int:
         """Stories in flight that keep all servers busy, though roles are drawn unevenly."""
-        return math.ceil(2 * sum(model.endpoints.width for model in self._remote.values()))
+        return math.ceil(2 * sum(model.width for model in self._remote.values()))
 
     async def _step(self, calls: Sequence[dispatch.Call]) -> list[Any]:
         """Answers to all calls of a step: servers concurrently, models in process batch by batch."""
@@ -235,16 +280,16 @@ class OpenPool:
                 self._usage.add(name, requests[i].purpose, answers[i], from_ledger=known)
         return answers
 
-    async def _ask(self, calls: Sequence[dispatch.Call]) -> list[Any]:
+    async def _ask(self, calls: Sequence[dispatch.Call], story: tuple[object, int] | None) -> list[Any]:
         """Answers of servers to what one story asks at once; samples of one prompt (see `several`) go together."""
         if len(calls) == 1:
-            return await self._answers(calls[0][0], [calls[0][1]])
+            return await self._answers(calls[0][0], [calls[0][1]], story)
         groups: dict[Any, list[int]] = {}
         for i, (name, one) in enumerate(calls):
             prompt = (name, id(one.messages), one.seed, one.attempt) if isinstance(one, Completion) else i
             groups.setdefault(prompt, []).append(i)
         found = await asyncio.gather(
-            *(self._answers(calls[group[0]][0], [calls[i][1] for i in group]) for group in groups.values())
+            *(self._answers(calls[group[0]][0], [calls[i][1] for i in group], story) for group in groups.values())
         )
         answers: list[Any] = [None] * len(calls)
         for group, own in zip(groups.values(), found, strict=True):
@@ -252,7 +297,9 @@ class OpenPool:
                 answers[i] = answer
         return answers
 
-    async def _answers(self, name: str, requests: Sequence[Request]) -> list[Any]:
+    async def _answers(
+        self, name: str, requests: Sequence[Request], story: tuple[object, int] | None = None
+    ) -> list[Any]:
         """A server's answers, through the ledger; a request that another story has in flight is not asked again."""
         model = self._remote[self._known(name)]
         keys = [request_key(model.fingerprint, request) for request in requests]
@@ -269,11 +316,11 @@ class OpenPool:
         model.trust()
         answers = [decode(records[key] or [], key.hex()) for key in keys]
         for key, request, answer in zip(keys, requests, answers, strict=True):
-            self._usage.add(name, request.purpose, answer, from_ledger=key not in asked)
+            self._usage.add(name, request.purpose, answer, from_ledger=key not in asked, story=story)
             asked.discard(key)
         return answers
 
-    async def _record(self, model: HttpModel, missing: dict[bytes, Request]) -> dict[bytes, Any]:
+    async def _record(self, model: HttpModel | ContinuousModel, missing: dict[bytes, Request]) -> dict[bytes, Any]:
         """Ask, and write the answers before anybody uses them."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._in_flight |= dict.fromkeys(missing, done)
@@ -322,3 +369,11 @@ def _remote_models(models: Sequence[Model]) -> dict[str, HttpModel]:
     from gra_train.chat.http import HttpModel
 
     return {model.name: HttpModel(model) for model in models}
+
+
+def _continuous(local: dict[str, LocalModel]) -> dict[str, ContinuousModel]:
+    """Models in process as the pool sees servers; those with the same weights share one batch."""
+    from gra_train.chat.continuous import ContinuousModel
+
+    made = {id(model): ContinuousModel(model) for model in local.values()}
+    return {name: made[id(model)] for name, model in local.items()}

@@ -43,6 +43,10 @@ class Count:
             self.scored_tokens += len(answer.logprobs)
 
 
+Counts = dict[tuple[str, str], Count]
+"""By (model, purpose)."""
+
+
 class Times:
     """Durations in seconds, as a histogram of logarithmic buckets."""
 
@@ -72,11 +76,25 @@ class Usage:
     """Counts and times per (model, purpose)."""
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[str, str], Count] = defaultdict(Count)
+        self._counts: Counts = defaultdict(Count)
+        self._vain: Counts = defaultdict(Count)
+        self._held: dict[tuple[object, int], Counts] = defaultdict(lambda: defaultdict(Count))
         self._times: dict[tuple[str, str], Times] = defaultdict(Times)
 
-    def add(self, model: str, purpose: str, answer: Answer, *, from_ledger: bool) -> None:
-        self._counts[model, purpose].add(answer, from_ledger=from_ledger)
+    def add(
+        self, model: str, purpose: str, answer: Answer, *, from_ledger: bool, story: tuple[object, int] | None = None
+    ) -> None:
+        """story: (stream, number) of the story that asked, where it is not yet known whether its result will count."""
+        counts = self._counts if story is None else self._held[story]
+        counts[model, purpose].add(answer, from_ledger=from_ledger)
+
+    def settle(self, stream: object, stop: int | None, *, end: bool = False) -> None:
+        """What stories before `stop` (None: all) asked counts; `end`: what the others asked was in vain."""
+        for story in [s for s in self._held if s[0] is stream]:
+            if stop is None or story[1] < stop:
+                _merge(self._counts, self._held.pop(story))
+            elif end:
+                _merge(self._vain, self._held.pop(story))
 
     def took(self, model: str, purpose: str, seconds: float) -> None:
         """How long a server took for an answer (its last try; without the wait for a slot)."""
@@ -92,6 +110,13 @@ class Usage:
             total = {k: total[k] + row[k] for k in total}
         total["computed"] = total["asked"] - total["from_ledger"]
         return {"total": total, "by_model": models}
+
+    def in_vain(self) -> dict[str, int]:
+        """Calls and tokens of stories whose result was not used: how many there were depends on timing."""
+        total = asdict(Count())
+        for count in self._vain.values():
+            total = {k: total[k] + v for k, v in asdict(count).items()}
+        return total
 
     def latencies(self) -> dict[str, dict[str, dict[str, float]]]:
         """{model: {purpose: percentiles}} of the calls made now."""
@@ -112,6 +137,13 @@ class Usage:
         values = [money for row in by_model.values() for money in row.values()]
         known = [money for money in values if money is not None]
         return {"total": round(sum(known), 6) if len(known) == len(values) else None, "by_model": by_model}
+
+
+def _merge(into: Counts, more: Counts) -> None:
+    for key, count in more.items():
+        mine = into[key]
+        for name, value in vars(count).items():
+            setattr(mine, name, getattr(mine, name) + value)
 
 
 def _money(count: Count, price_in: float | None, price_out: float | None) -> float | None:

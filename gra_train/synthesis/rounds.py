@@ -56,6 +56,7 @@ class Loop:
     """What a synthesis is made with. models: names of the pool, in its order.
 
     lockstep: a model is in process, and consecutive stories are batched together: one wave after another.
+    settle: told up to which story of a stream results count, so that usage is what was needed (OpenPool.settle).
     experience: with adaptive roles, what the waves before have shown. folder: where unfinished rounds are kept.
     """
 
@@ -69,6 +70,7 @@ class Loop:
     key_of: KeyOf = no_key
     experience: Experience | None = None
     lockstep: bool = True
+    settle: Callable[[int], None] = lambda _: None
     folder: Path | None = None
     benchmarks: Benchmarks | None = None
 
@@ -181,6 +183,7 @@ class _Round:
             for _, candidate in finished:
                 for wave in waves.take(candidate):
                     kept, made = self._look(wave), waves.indices(wave).stop
+                    self.loop.settle(made)
                     self.watch.on_wave(self.number, made, kept_before + min(kept, self.share))
                     if waves.over:
                         return

@@ -163,8 +163,8 @@ def _loop(config: SynthesizeStage | RefineStage | ShardStage, out: Path) -> Iter
     apart = None if isinstance(config, ShardStage) else Benchmarks.of(synthesis.decontaminate, config.benchmarks)
     with _pool(config.pool.models, config.ledger, config.pool.batch_tokens, out) as models:
         loop = Loop(
-            config.seed, synthesis, names, family(synthesis.prompts), models.stream, encode, check, models.key_of,
-            experience, models.lockstep, out, apart,
+            config.seed, synthesis, names, family(synthesis.prompts), partial(models.stream, hold=curates), encode,
+            check, models.key_of, experience, models.lockstep, models.settle, out, apart,
         )  # fmt: skip
         yield loop
         if apart and not isinstance(config, ShardStage):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import time
 
 import pytest
@@ -37,7 +38,7 @@ def stories(count: int | None = None, drawn: list[int] | None = None):
         yield lambda ask, i=i: one(ask, i)
 
 
-async def echo(calls):
+async def echo(_, calls):
     await asyncio.sleep(0.001)
     return list(calls)
 
@@ -56,7 +57,7 @@ def test_an_endless_stream_is_drawn_only_as_far_as_there_is_room(flow):
 
 
 def test_a_straggler_holds_nobody_up(flow):
-    async def answer(calls):
+    async def answer(_, calls):
         await asyncio.sleep(0.5 if calls[0] == 3 else 0.001)
         return list(calls)
 
@@ -68,7 +69,7 @@ def test_a_straggler_holds_nobody_up(flow):
 def test_no_more_than_the_window_run(flow):
     running = most = 0
 
-    async def answer(calls):
+    async def answer(_, calls):
         nonlocal running, most
         running += 1
         most = max(most, running)
@@ -82,7 +83,7 @@ def test_no_more_than_the_window_run(flow):
 
 @pytest.mark.parametrize("wait", [None, 0])
 def test_stories_that_need_not_wait_are_all_told(flow, wait):
-    async def answer(calls):
+    async def answer(_, calls):
         if wait is not None:
             await asyncio.sleep(wait)
         return list(calls)
@@ -94,7 +95,7 @@ def test_stories_that_need_not_wait_are_all_told(flow, wait):
 def test_an_error_ends_it_and_cancels_the_others(flow):
     started, ended = [], []
 
-    async def answer(calls):
+    async def answer(_, calls):
         started.append(calls[0])
         try:
             await asyncio.sleep(0.01 if calls[0] == 7 else 60)
@@ -126,6 +127,30 @@ def test_in_process_results_come_in_order_block_by_block(tmp_path, model_dir):
         assert [index for index, _ in seen] == list(range(6))
         assert len(drawn) == 8
         assert [text for _, text in seen] == pool.run([lambda ask, i=i: story(ask, i) for i in range(6)], block=4)
+
+
+def test_usage_counts_what_was_needed(server, tmp_path):
+    """How many stories were started beyond the last that counts depends on timing; what is reported does not."""
+
+    async def story(ask, i):
+        return (await ask(("m", request(seed=i))))[0].text
+
+    def play(count):
+        with open_pool([Model(name="m", url=server, served_name="plain", revision="r")], ledger=tmp_path) as pool:
+            results = pool.stream((lambda ask, i=i: story(ask, i) for i in itertools.count()), window=8, hold=True)
+            done: set[int] = set()
+            while not done >= set(range(count)):
+                done.add(next(results)[0])
+            pool.settle(count)
+            results.close()
+            pool.write_usage(tmp_path / "usage.json")
+            return pool.usage()["total"]["asked"], json.loads((tmp_path / "usage.json").read_text())["in_vain"]["asked"]
+
+    asked, in_vain = play(50)
+    assert asked == 50
+    assert 0 <= in_vain <= 16
+    asked, _ = play(50)
+    assert asked == 50
 
 
 def test_a_run_is_stopped_though_its_server_is_silent(server, stats, tmp_path, monkeypatch):

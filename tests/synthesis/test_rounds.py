@@ -282,7 +282,7 @@ class Served:
         self.scripted, self.window, self.waiting_for = scripted, window, None
         self.thread = LoopThread()
 
-    async def answer(self, calls):
+    async def answer(self, _, calls):
         self.scripted.asked += calls
         if self.waiting_for and calls[0][1].purpose == "generator/new_keywords" and len(self.scripted.asked) == 1:
             while len({r.seed for _, r in self.scripted.asked if "keywords" in r.purpose}) < self.waiting_for:
