@@ -13,9 +13,10 @@ import orjson
 
 from gra_train.data.load import load
 from gra_train.errors import UserError
-from gra_train.records import Sample, read_samples, write_samples
+from gra_train.records import Sample, read_samples, write_jsonl, write_samples
 from gra_train.stages import DatasetStage
 from gra_train.synthesis.checker import Checker, checker
+from gra_train.synthesis.decontaminate import Benchmarks
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +26,21 @@ def dataset(config: DatasetStage, inputs: Mapping[str, Path], out: Path) -> None
 
     Of the source, rows that repeat a seed's instruction are left out, and with a checker those that equal a validation
     or test problem; then `rows` of it are drawn at random by the seed (all, in their order, if there are no more).
+    With `benchmarks`, seeds and rows that overlap with one of their questions are left out before that, and kept with
+    the question in contaminated.jsonl; contamination.json counts them.
     Raises UserError where nothing is left to train on.
     """
     seeds = read_samples(inputs["seeds"]) if "seeds" in inputs else []
     check = checker(config.checker)
-    source, removed = _fresh(_source(config, inputs, spare=len(seeds)), seeds, check)
+    source = _source(config, inputs, spare=len(seeds))
+    dropped: dict[str, int] = {}
+    if against := Benchmarks.of(config.decontaminate, config.benchmarks):
+        (seeds, bad_seeds), (source, bad) = against.split(seeds), against.split(source)
+        write_jsonl(out / "contaminated.jsonl", [*bad_seeds, *bad])
+        found = Counter(row["benchmark"] for row in (*bad_seeds, *bad))
+        _write_json(out / "contamination.json", against.report(config.benchmarks, found))
+        dropped = {"contaminated_seeds": len(bad_seeds), "contaminated": len(bad)}
+    source, removed = _fresh(source, seeds, check)
     if config.rows is not None and len(source) < config.rows:
         log.warning("%d rows were asked for and %d are there", config.rows, len(source))
     source = _some(source, config.rows, config.seed)
@@ -41,11 +52,14 @@ def dataset(config: DatasetStage, inputs: Mapping[str, Path], out: Path) -> None
         "asked_for": config.rows,
         "seeds": _describe(seeds, check),
         "source": _describe(source, check),
-        "removed": removed,
+        "removed": removed | dropped,
     }
-    path = out / "statistics.json"
+    _write_json(out / "statistics.json", statistics)
+
+
+def _write_json(path: Path, value: Any) -> None:
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(orjson.dumps(statistics, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    temporary.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     temporary.replace(path)
 
 
