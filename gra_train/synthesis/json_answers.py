@@ -53,10 +53,17 @@ def _read(
             raise ParseError("broken JSON")
     if not found:
         return replace(other(body), repaired=True)
-    values = [loose({str(k).strip().lower(): v for k, v in one.items()}) for one in found]
+    values = [loose(_unwrapped(one, keys)) for one in found]
     if any(value != values[0] for value in values):
         raise ParseError("several answers that differ")
     return Parsed(values[0], True)
+
+
+def _unwrapped(value: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """The object with its keys in lower case; that inside it where it only wraps one ({"answer": {...}})."""
+    lowered = {str(k).strip().lower(): v for k, v in value.items()}
+    inner = [v for v in lowered.values() if isinstance(v, dict)]
+    return _unwrapped(inner[0], keys) if len(inner) == len(lowered) == 1 and not lowered.keys() & {*keys} else lowered
 
 
 def _text(value: Any) -> str:
