@@ -13,7 +13,19 @@ from gra_train.settings import Section, setting
 
 SCHEDULES = ("linear", "cosine", "constant")
 DTYPES = ("float32", "bfloat16", "float16")
-FORMATS = ("auto", "own", "alpaca", "wizardlm", "condor", "self_instruct", "dolly", "gsm8k", "sharegpt", "chat", "fields")
+FORMATS = (
+    "auto",
+    "own",
+    "alpaca",
+    "wizardlm",
+    "condor",
+    "self_instruct",
+    "dolly",
+    "gsm8k",
+    "sharegpt",
+    "chat",
+    "fields",
+)
 
 
 @dataclass(frozen=True)
@@ -87,6 +99,10 @@ class Pool(Section):
     batch_tokens: int = setting(
         16384, "in process: tokens of one forward batch, padding included", unit="tokens", min=1
     )
+    continuous_batching: bool = setting(
+        False,
+        "in process: calls join the batch as they come; answers depend, in the last bits of floats, on timing",
+    )
     serve: Serve = setting(Serve, "servers that we start for models without url", identity=False)
 
 
@@ -154,7 +170,9 @@ class Decontaminate(Section):
     """Rows that share an n-gram of words with a question of a benchmark are dropped, with the question as evidence."""
 
     against: list[str] = setting(
-        [], "benchmarks: evaluation (those of evaluation.tasks), names, or files of questions; empty: off", identity=False
+        [],
+        "benchmarks: evaluation (those of evaluation.tasks), names, or files of questions; empty: off",
+        identity=False,
     )
     ngram: int = setting(13, "words in a row that must be equal", unit="words", min=1)
     text: str = setting("both", "what is compared of a row", choices=("instruction", "response", "both"))
@@ -186,11 +204,14 @@ class Synthesis(Section):
         identity=False,
     )
     shard: str = setting(
-        "", "i/n: of the round that is due, make only every n-th block of candidates, into the ledger; no curation",
+        "",
+        "i/n: of the round that is due, make only every n-th block of candidates, into the ledger; no curation",
         identity=False,
     )
     margin: float = setting(
-        0.1, "sharded: rows made beyond a round's share, as a part of it (duplicates and chance take some)", min=0,
+        0.1,
+        "sharded: rows made beyond a round's share, as a part of it (duplicates and chance take some)",
+        min=0,
         identity=False,
     )
     stop_after: int | None = setting(
@@ -335,7 +356,10 @@ class Arm(Section):
     with_seeds: bool = setting(True, "train on the seeds too (of refine and integrated: only refined)")
     rows: int | None = setting(None, "rows beside the seeds (default: synthesis.target)", min=1)
     rounds: int | None = setting(
-        None, "of data=gra and integrated: the rows of the first N rounds only (all, where there are fewer)", unit="rounds", min=1
+        None,
+        "of data=gra and integrated: the rows of the first N rounds only (all, where there are fewer)",
+        unit="rounds",
+        min=1,
     )
     collate: bool = setting(False, "put COLLATE on top of the fine-tuned student")
     synthesis: dict[str, Any] = setting(

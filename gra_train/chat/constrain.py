@@ -1,4 +1,4 @@
-"""Constrained decoding: an answer that must match a regular expression, with xgrammar, row by row."""
+"""Constrained decoding: an answer that must match a regular expression or a JSON schema, with xgrammar, row by row."""
 
 from __future__ import annotations
 
@@ -7,27 +7,31 @@ from typing import Any
 
 import torch
 
+from gra_train.chat.protocol import Completion
 from gra_train.errors import UserError
 
 
 class Constraints:
-    """The state of each row's expression while a batch is decoded; rows without one are free.
+    """The state of each row's expression while a batch is decoded; rows whose request has none are free.
 
-    patterns: one per row, or None. vocabulary: width of the logits. end_ids: ids that end an answer.
+    vocabulary: width of the logits. end_ids: ids that end an answer.
     """
 
     def __init__(
-        self, compiler: Compiler, patterns: Sequence[str | None], vocabulary: int, end_ids: Sequence[int]
+        self, compiler: Compiler, requests: Sequence[Completion], vocabulary: int, end_ids: Sequence[int]
     ) -> None:
         import xgrammar
 
         self._xgrammar = xgrammar
-        self._patterns = list(patterns)
-        self._matchers = [None if p is None else self._matcher(compiler, p, end_ids) for p in patterns]
-        self._bitmask = xgrammar.allocate_token_bitmask(len(patterns), vocabulary)
+        self._patterns = [r.regex if r.schema is None else r.schema for r in requests]
+        self._matchers = [self._matcher(compiler, r, end_ids) for r in requests]
+        self._bitmask = xgrammar.allocate_token_bitmask(len(requests), vocabulary)
 
-    def _matcher(self, compiler: Compiler, pattern: str, end_ids: Sequence[int]) -> Any:
-        return self._xgrammar.GrammarMatcher(compiler.compile(pattern), terminate_without_stop_token=not end_ids)
+    def _matcher(self, compiler: Compiler, request: Completion, end_ids: Sequence[int]) -> Any:
+        if request.regex is None and request.schema is None:
+            return None
+        grammar = compiler.schema(request.schema) if request.regex is None else compiler.compile(request.regex)
+        return self._xgrammar.GrammarMatcher(grammar, terminate_without_stop_token=not end_ids)
 
     def mask(self, logits: torch.Tensor) -> None:
         """Set the logits [rows, vocabulary] of forbidden tokens to -inf, in place."""
@@ -52,6 +56,12 @@ class Constraints:
         self._patterns = [self._patterns[r] for r in rows]
         self._matchers = [self._matchers[r] for r in rows]
         self._bitmask = self._bitmask[list(rows)].clone()
+
+    def join(self, other: Constraints) -> None:
+        """Go on with another batch's rows behind these."""
+        self._patterns += other._patterns
+        self._matchers += other._matchers
+        self._bitmask = torch.cat([self._bitmask, other._bitmask])
 
 
 class Compiler:
@@ -80,3 +90,13 @@ class Compiler:
             return self._compiler.compile_regex(f" ?({pattern})" if self._prefixed else pattern)
         except RuntimeError as error:
             raise UserError(f"regular expression {pattern!r} cannot be used for constrained answers: {error}") from None
+
+    def schema(self, schema: str | None) -> Any:
+        """The grammar of a JSON schema, without free white space (small models would never stop writing it).
+
+        Raises UserError for a schema that xgrammar does not understand.
+        """
+        try:
+            return self._compiler.compile_json_schema(schema, any_whitespace=False)
+        except RuntimeError as error:
+            raise UserError(f"JSON schema {schema!r} cannot be used for constrained answers: {error}") from None

@@ -19,7 +19,9 @@ from gra_train.chat.templates import cut_at
 
 
 @dataclass(slots=True)
-class _Row:
+class Row:
+    """A request that is being answered. index: its place among the requests."""
+
     index: int
     request: Completion
     limit: int
@@ -45,9 +47,7 @@ class Decoder:
         """One reply per prompt, in order. `constraints` has one row per request."""
         device = self.network.device
         replies: list[Reply | None] = [None] * len(requests)
-        rows = [
-            self._row(i, prompt, request) for i, (prompt, request) in enumerate(zip(prompts, requests, strict=True))
-        ]
+        rows = [self.row(i, prompt, request) for i, (prompt, request) in enumerate(zip(prompts, requests, strict=True))]
         full = {r.index for r in rows if r.limit <= 0}  # prompts that fill the window leave no room for an answer
         for i in full:
             replies[i] = Reply("", "length", len(prompts[i]), 0)
@@ -63,9 +63,9 @@ class Decoder:
         temperature = torch.tensor([s.temperature for s in settings], device=device, dtype=torch.float32)
         top_p = torch.tensor([s.top_p for s in settings], device=device, dtype=torch.float32)
 
-        ids, mask = _left_padded([prompts[r.index] for r in rows], device)
+        ids, mask = left_padded([prompts[r.index] for r in rows], device)
         position = (mask.cumsum(-1) - 1).clamp(min=0)
-        output = self._forward(ids, mask, position, None)
+        output = self.forward(ids, mask, position, None)
         position = position[:, -1:]
         for step in range(steps):
             logits = output.logits[:, -1].float()
@@ -77,7 +77,7 @@ class Decoder:
                 if replies[row.index] is not None:
                     continue  # a cache that cannot drop rows carries finished ones along
                 row.tokens.append(value)
-                reply = self._finished(row, value, constraints.accept(k, value) if constraints else False)
+                reply = self.finished(row, value, constraints.accept(k, value) if constraints else False)
                 if reply is None:
                     alive.append(k)
                 else:
@@ -93,16 +93,16 @@ class Decoder:
                     constraints.keep(alive)
             position = position + 1
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-            output = self._forward(token[:, None], mask, position, output.past_key_values)
+            output = self.forward(token[:, None], mask, position, output.past_key_values)
         return [r for r in replies if r is not None]
 
-    def _row(self, index: int, prompt: list[int], request: Completion) -> _Row:
+    def row(self, index: int, prompt: list[int], request: Completion) -> Row:
         """A stop string that is a token of its own (say "<|im_end|>") ends the answer as that token."""
         special = {s for s in request.sampling.stop if s in self.tokenizer.all_special_tokens}
         ends = frozenset(self.end_ids) | {self.tokenizer.convert_tokens_to_ids(s) for s in special}
-        return _Row(index, request, min(request.sampling.max_tokens, self.window - len(prompt)), ends)
+        return Row(index, request, min(request.sampling.max_tokens, self.window - len(prompt)), ends)
 
-    def _forward(self, ids: torch.Tensor, mask: torch.Tensor, position: torch.Tensor, cache: Any) -> Any:
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor, position: torch.Tensor, cache: Any) -> Any:
         extra: dict[str, Any] = {}
         if "position_ids" in self._parameters:
             extra["position_ids"] = position
@@ -110,7 +110,7 @@ class Decoder:
             extra["logits_to_keep"] = 1
         return self.network(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **extra)
 
-    def _finished(self, row: _Row, token: int, complete: bool) -> tuple[str, Literal["stop", "length"]] | None:
+    def finished(self, row: Row, token: int, complete: bool) -> tuple[str, Literal["stop", "length"]] | None:
         """Text and finish of a row that ends with this token, or None."""
         if token in row.ends:
             text = self._text(row.tokens[:-1])
@@ -133,7 +133,7 @@ class Decoder:
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
 
-def _left_padded(rows: Sequence[list[int]], device: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def left_padded(rows: Sequence[list[int]], device: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids and mask [rows, width]; padding repeats a row's own first token (any id would do: it is masked)."""
     width = max(map(len, rows))
     ids = torch.tensor([[row[0]] * (width - len(row)) + row for row in rows], device=device)

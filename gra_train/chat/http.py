@@ -14,27 +14,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import orjson
-
 from gra_train.chat import dialects, identity
 from gra_train.chat.calling import Caller, RefusedError
 from gra_train.chat.endpoints import Endpoint, Endpoints
+from gra_train.chat.evidence import Evidence
+from gra_train.chat.exchange import body_of, constraint_of, keeps, replies_of
 from gra_train.chat.protocol import Completion, Likelihood, ModelError, Reply, TokenLogProbs
-from gra_train.chat.templates import cut_at, load_tokenizer, merge_system, prompt_ids, token_ids
+from gra_train.chat.templates import load_tokenizer, merge_system, prompt_ids, token_ids
 from gra_train.chat.wire import FAILURES, Wire
 from gra_train.errors import UserError, nearest
 from gra_train.schema import Model
 
 log = logging.getLogger(__name__)
 _HOPELESS = {301, 302, 303, 307, 308, 401, 403, 404, 405}  # no other request would fare better
-_REFUSALS = 20  # in a row, after which it is not the requests that are wrong
 
 
 class HttpModel:
@@ -137,6 +135,11 @@ class HttpModel:
         except (*FAILURES, KeyError, IndexError, TypeError, AttributeError):
             return []
 
+    @property
+    def width(self) -> float:
+        """Calls that may be in flight at once."""
+        return self.endpoints.width
+
     def report(self) -> list[dict[str, Any]]:
         """What each endpoint did, and how many calls it takes at once by now."""
         return [
@@ -177,9 +180,10 @@ class HttpModel:
         self._evidence.begin()
         try:
             replies, seconds = await self.caller.call(
-                self._verb, lambda: self._body(first, n, limited), lambda data: self._replies(first, data), adapt
+                self._verb, lambda: self._body(first, n, limited), lambda data: replies_of(first, data), adapt
             )
             self._evidence.answer()
+            self._notice(first, replies)
         except RefusedError as error:
             if dialects.too_long(error.text):  # as in process: a prompt that fills the window leaves no room to answer
                 return [Reply("", "length")] * len(requests), 0.0
@@ -228,69 +232,33 @@ class HttpModel:
         return TokenLogProbs(tuple(values[len(prompt_ids) : len(ids)]), tuple(texts))
 
     def _body(self, request: Completion, n: int, limited: bool) -> dict[str, Any]:
-        sampling = request.sampling
-        body: dict[str, Any] = {
-            "model": self.served_name,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            # another try or sample is another draw; servers want a non-negative 32-bit number
-            "seed": (request.seed + 1_000_003 * request.attempt + 15_485_863 * request.sample) % 2**31,
-        }
+        prompt: dict[str, Any]
         if self._verb == "completions":
-            body["prompt"] = prompt_ids(self.tokenizer, [request.messages])[0]
+            prompt = {"prompt": prompt_ids(self.tokenizer, [request.messages])[0]}
         else:
-            body["messages"] = merge_system(request.messages) if self._merge_system else request.messages
-        if limited:
-            body["max_tokens"] = sampling.max_tokens
-        if sampling.stop:
-            body["stop"] = sampling.stop
-        if n > 1:
-            body["n"] = n
-        if request.logprobs:
-            body["logprobs"] = 1 if self._verb == "completions" else True
-        if request.regex is not None or request.schema is not None:
-            body |= dialects.constraint(self._server, request.regex, _schema(request.schema))
+            prompt = {"messages": merge_system(request.messages) if self._merge_system else request.messages}
+        body = body_of(request, model=self.served_name, prompt=prompt, server=self._server, n=n, limited=limited)
         for field in self._unknown:
             body.pop(field, None)
         return body
 
-    def _replies(self, request: Completion, data: Any) -> list[Reply]:
-        """The answers in a response. Raises ValueError, KeyError, ... where it is none."""
-        choices = data["choices"]
-        if not choices:
-            raise ValueError("an answer without choices")
-        usage = data.get("usage") or {}
-        read, written = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
-        replies = []
-        for i, choice in enumerate(choices):
-            text = choice["text"] if self._verb == "completions" else choice["message"]["content"]
-            if not isinstance(text, str | None):
-                raise ValueError("an answer that is no text")
-            text, finish = _clean(text or ""), "length" if choice.get("finish_reason") == "length" else "stop"
-            cut = cut_at(text, request.sampling.stop)  # where the server left the stop strings to us
-            text, finish = (text, finish) if cut is None else (cut, "stop")
-            if finish != "length" and not _keeps(request, text):
-                self.unconstrained += 1
-                self._warn("constraint", _NO_CONSTRAINTS, "a JSON schema" if request.schema else "a regular expression")
-            scores = dialects.answer_logprobs(choice) if request.logprobs else None
-            if request.logprobs and scores is None:
-                self._warn("logprobs", "the server gives no log-probabilities of its answers")
-            # the prompt was read once; what was written is shared out where the server gives only the sum
-            share = (written + len(choices) - 1 - i) // len(choices)
-            replies.append(
-                Reply(text, finish, 0 if i else read, share, None if scores is None else TokenLogProbs(*scores))  # type: ignore[arg-type]
-            )
-        return replies
+    def _notice(self, request: Completion, replies: Sequence[Reply]) -> None:
+        """What the server left undone."""
+        broken = sum(not keeps(request, reply) for reply in replies)
+        if broken:
+            self.unconstrained += broken
+            self._warn("constraint", _NO_CONSTRAINTS, constraint_of(request))
+        if request.logprobs and any(reply.logprobs is None for reply in replies):
+            self._warn("logprobs", "the server gives no log-probabilities of its answers")
 
     async def _adapt(self, body: dict[str, Any], status: int, text: str) -> bool:
         """Do without what the server does not take, if the request had it. True: worth asking again."""
         field = dialects.refused_field(body, text) if status in (400, 422) else None
         if field:
             self._unknown.add(field)
-            if field == "response_format":
-                self._warn("constraint", _NO_CONSTRAINTS, "a JSON schema")
-            elif field in ("structured_outputs", "regex"):
-                self._warn("constraint", _NO_CONSTRAINTS, "a regular expression")
+            if field in ("response_format", "structured_outputs", "regex"):
+                what = "a JSON schema" if field == "response_format" else "a regular expression"
+                self._warn("constraint", _NO_CONSTRAINTS, what)
             else:
                 self._warn(field, "the server does not take %r; going on without", field)
             return True
@@ -335,47 +303,6 @@ class HttpModel:
             log.warning("model %r: " + text, self.name, *values)
 
 
-class Evidence:
-    """Are failed calls the fault of their requests, or of everything? The former if the model has answered any."""
-
-    def __init__(self) -> None:
-        self.answered = False
-        self._open = self._doubtful = self._row = 0
-        self._news = asyncio.Event()
-
-    def begin(self) -> None:
-        self._open += 1
-
-    def end(self) -> None:
-        self._open -= 1
-        self._tell()
-
-    def answer(self) -> None:
-        self._row = 0
-        if not self.answered:
-            self.answered = True
-            self._tell()
-
-    async def tolerate(self, error: ModelError) -> None:
-        """Return once the model has answered another call; raise `error` if none is left that it might answer, or
-        after _REFUSALS in a row."""
-        self._row += 1
-        self._doubtful += 1
-        self._tell()
-        try:
-            while not self.answered and self._doubtful < self._open and self._row < _REFUSALS:
-                await self._news.wait()
-        finally:
-            self._doubtful -= 1
-        if not self.answered or self._row >= _REFUSALS:
-            raise error
-
-    def _tell(self) -> None:
-        if self._doubtful:
-            self._news.set()
-            self._news = asyncio.Event()
-
-
 _NEEDS_TOKENIZER = "beside url= set path= to the folder or Hub name of its tokenizer"
 _NO_CONSTRAINTS = "the server does not keep answers to %s; they are parsed as they come, and counted"
 
@@ -388,30 +315,3 @@ def _urls(model: Model) -> list[str]:
         if urls.count(url) > 1:
             raise UserError(f"model {model.name!r}: url names {url} twice")
     return urls
-
-
-@lru_cache(64)
-def _schema(text: str | None) -> Any:
-    return None if text is None else orjson.loads(text)
-
-
-def _keeps(request: Completion, text: str) -> bool:
-    """Does the answer keep to the request's constraint?"""
-    if request.schema is not None:
-        try:
-            return dialects.follows(_schema(request.schema), orjson.loads(text))
-        except orjson.JSONDecodeError:
-            return False
-    try:
-        return request.regex is None or re.fullmatch(request.regex, text) is not None
-    except re.error:  # the server's dialect, not Python's
-        return True
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and 0 < value < 2**31 else 0
-
-
-def _clean(text: str) -> str:
-    """Text that can be written as UTF-8: a lone surrogate (from a broken escape) becomes a question mark."""
-    return text.encode("utf-8", "replace").decode("utf-8")

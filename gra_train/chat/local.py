@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from gra_train.chat.decoding import Decoder
 from gra_train.chat.protocol import Completion, Likelihood, Reply, Request, TokenLogProbs
 from gra_train.chat.templates import load_tokenizer, prompt_ids, token_ids
 from gra_train.errors import UserError
-from gra_train.locate import fingerprint, model_folder
+from gra_train.locate import adapter_base, fingerprint, model_folder
 from gra_train.schema import Model
 
 _SMALL = 20_000_000
@@ -50,12 +49,14 @@ class LocalModel:
     """
 
     def __init__(self, model: Model, *, batch_tokens: int = 16384, device: str = "auto") -> None:
-        folder = model_folder(model.path)
+        model_folder(model.path)
         self.name = model.name
         self.settings = model
         self.batch_tokens = batch_tokens
         self.device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        self.fingerprint = f"local:{fingerprint(model.path)}{_base_fingerprint(folder)}:{model.dtype}:{model.revision}"
+        base = adapter_base(model.path)  # an adapter folder is also identified by the base that it names
+        weights = fingerprint(model.path) + ("+" + fingerprint(base) if base else "")
+        self.fingerprint = f"local:{weights}:{model.dtype}:{model.revision}"
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -87,6 +88,16 @@ class LocalModel:
     def _compiler(self) -> Compiler:
         return Compiler(self.tokenizer, self.vocabulary, self.end_ids)
 
+    @cached_property
+    def decoder(self) -> Decoder:
+        return Decoder(self.network, self.tokenizer, end_ids=self.end_ids, window=self.window)
+
+    def constraints(self, requests: Sequence[Completion], *, always: bool = False) -> Constraints | None:
+        """The constraints of a batch, None if no request has one (unless `always`)."""
+        if not always and all(r.regex is None and r.schema is None for r in requests):
+            return None
+        return Constraints(self._compiler, requests, self.vocabulary, self.end_ids)
+
     def prepare(self, requests: Sequence[Request]) -> list[Prepared]:
         """The requests with their token ids; a continuation is tokenised apart from its prompt."""
         prompts = prompt_ids(self.tokenizer, [r.messages for r in requests])
@@ -109,7 +120,7 @@ class LocalModel:
 
     def answer_batch(self, prepared: Sequence[Prepared]) -> list[Any]:
         """Answers to one planned batch (all of one kind), in order."""
-        with self._threads():
+        with self.threads():
             if isinstance(prepared[0].request, Completion):
                 return self._complete(prepared)
             return self._score([p.prompt for p in prepared], [p.continuation for p in prepared])
@@ -137,7 +148,7 @@ class LocalModel:
         return answers
 
     @contextmanager
-    def _threads(self) -> Iterator[None]:
+    def threads(self) -> Iterator[None]:
         """One thread for small models on a CPU: faster, and the same bits whatever the number of cores."""
         before = torch.get_num_threads()
         small = self.device == "cpu" and sum(p.numel() for p in self.network.parameters()) < _SMALL
@@ -152,11 +163,7 @@ class LocalModel:
 
     def _complete(self, prepared: Sequence[Prepared]) -> list[Reply]:
         requests = [p.request for p in prepared if isinstance(p.request, Completion)]
-        constraints = None
-        if any(r.regex is not None for r in requests):
-            constraints = Constraints(self._compiler, [r.regex for r in requests], self.vocabulary, self.end_ids)
-        decoder = Decoder(self.network, self.tokenizer, end_ids=self.end_ids, window=self.window)
-        return decoder.run([p.prompt for p in prepared], requests, constraints)
+        return self.decoder.run([p.prompt for p in prepared], requests, self.constraints(requests))
 
     @torch.inference_mode()
     def _score(self, prompts: Sequence[list[int]], continuations: Sequence[list[int]]) -> list[TokenLogProbs]:
@@ -192,22 +199,11 @@ def _takes(network: Any, argument: str) -> bool:
     return argument in inspect.signature(network.forward).parameters
 
 
-def _base_fingerprint(folder: str) -> str:
-    """An adapter folder is also identified by the base that it names."""
-    import json
-
-    file = Path(folder) / "adapter_config.json"
-    if not file.is_file() or (Path(folder) / "config.json").is_file():
-        return ""
-    return "+" + fingerprint(str(json.loads(file.read_text())["base_model_name_or_path"]))
-
-
 def _load(model: Model) -> Any:
     folder = model_folder(model.path)
-    adapter = (Path(folder) / "adapter_config.json").is_file() and not (Path(folder) / "config.json").is_file()
     options = {"dtype": getattr(torch, model.dtype), "trust_remote_code": model.trust_remote_code}
     try:
-        if adapter:
+        if adapter_base(model.path):
             from peft import AutoPeftModelForCausalLM
 
             return AutoPeftModelForCausalLM.from_pretrained(folder, **options).merge_and_unload()
