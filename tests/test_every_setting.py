@@ -71,6 +71,9 @@ def test_every_experiment_runs_and_every_setting_is_read(tmp_path, transformers_
     code, errors = walk(runs, "synthesize", *MINI, f"pool={pool}", *served, "seeds.limit=2")
     assert code == 0, errors
 
+    code, errors = walk(runs, "synthesize", *MINI, "synthesis.shard=1/2", "seed=1")
+    assert code == 0, errors
+
     code, errors = walk(runs, "sft", *MINI, "data=gra_released", "data.path=nobody/nothing", "compare.baseline=own")
     assert code == 2, errors
     assert "nobody/nothing" in errors
