@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 from gra_train import progress, settings
+from gra_train.chat.protocol import ModelError
 from gra_train.errors import UserError
 from gra_train.runs import EXIT_STOPPED, Reached, Stopped
 from gra_train.stages import STAGES
@@ -60,6 +61,9 @@ def answer(folder: Path, out: Path) -> dict[str, Any]:
             return {"ok": False, "kind": kind, "message": str(stopped)}
         except UserError as error:
             return {"ok": False, "kind": "user", "message": str(error)}
+        except ModelError as error:  # a server that is away: no bug, and nothing that a traceback explains
+            logging.error("%s", error)
+            return {"ok": False, "kind": "model", "message": str(error)}
         except BaseException as error:
             traceback.print_exc()
             kind = "disk" if isinstance(error, OSError) and error.errno == 28 else "bug"

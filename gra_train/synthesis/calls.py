@@ -14,6 +14,7 @@ from gra_train.synthesis.repair import ParseError
 
 T = TypeVar("T")
 OK, REPAIRED, TRUNCATED, SCORED = "ok", "repaired", "cut at max_tokens", "scored"
+UNANSWERED = "the server did not answer it"
 KeyOf = Callable[[str, Request], bytes]
 """The ledger's key of a request to a model (by its name in the pool)."""
 
@@ -116,5 +117,7 @@ def _completion(call: Call, synthesis: Synthesis, attempt: int) -> Completion:
 def _read(prompt: Prompt[T], reply: Reply) -> tuple[T, str]:
     if reply.finish == "length":
         raise ParseError(TRUNCATED)
+    if reply.finish == "failed":
+        raise ParseError(UNANSWERED)
     parsed = prompt.parse(reply.text)
     return parsed.value, REPAIRED if parsed.repaired else OK

@@ -35,13 +35,13 @@ def story(seed):
 
 
 def test_calls_go_to_the_least_loaded(server, start_server, tmp_path):
-    slow, quick = start_server("--delay", "0.1"), start_server("--delay", "0.01")
+    slow, quick = start_server("--delay", "0.5"), start_server()
     model = Model(name="m", url=f"{slow.url},{quick.url}", served_name="plain", revision="r", max_concurrency=4)
     with open_pool([model], ledger=tmp_path) as pool:
         pool.run([story(i) for i in range(100)])
         of_slow, of_quick = pool.models["m"].report()
     assert of_slow["answered"] + of_quick["answered"] == 100
-    assert 3 * of_slow["answered"] < of_quick["answered"]
+    assert 2 * of_slow["answered"] < of_quick["answered"]
     assert slow.stats()["most_active"] <= 4
 
 

@@ -42,7 +42,7 @@ def test_a_real_server_agrees_with_the_model_in_process(transformers_server, fol
         with open_pool([model], ledger=tmp_path) as pool:
             replies = pool.run([story(r) for r in requests], window=8)
             assert pool.usage()["total"]["computed"] == computed
-            assert pool.models["wren"].retried == 0
+            assert pool.models["wren"].caller.retried == 0
     here = LocalModel(Model(name="here", path=str(folder)), device="cpu").complete_batch(requests[:24])
     same = [a.text == b.text and a.finish == b.finish for a, b in zip(replies, here, strict=False)]
     assert sum(same) >= 22  # greedy; other kernels may tip a tie
