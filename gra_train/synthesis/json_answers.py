@@ -46,7 +46,7 @@ def _read(
     found = [value for value, _ in standing]
     if not found and start:
         refuse_echo(body, keys, shown)
-        if prose and not body.rstrip("`} \n").endswith(('"', "'", "”")):
+        if prose and not body.rstrip("`}, \n").endswith(('"', "'", "”")):
             raise ParseError("cut in the middle")
         found = mended(body[body.find("{", start.start()) :] if body[start.start()] == "{" else body)
         if not found:

@@ -212,6 +212,8 @@ def _three(listed: Sequence[Any]) -> tuple[int, ...]:
     if None in listed or len(listed) != len(FLAGS):
         count = sum(v is not None for v in listed)
         raise ParseError(f"{count} flags, not three" if count else "no flags")
+    if any(isinstance(v, int | float) and v not in (0, 1) for v in listed):
+        raise ParseError("a flag that is neither 0 nor 1")
     return tuple(_flag(str(int(v) if isinstance(v, bool) else v).strip()) for v in listed)
 
 

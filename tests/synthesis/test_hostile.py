@@ -110,8 +110,8 @@ def test_neither_family_shows_text_that_speaks_in_its_tags():
 UNITS = (
     "a", "{", '{"a":', "[", "[1,", "<scores>", "<think>", "<think></think", "</think>", "10, ", "correctness: 10\n",
     "correctness ", "\"'", "\n", " ", "* ", "|*", "| ", "`", "```\n", "1. ", "domain is ", "\"a\":",
-    "\x00\x1b[31m\u202e", "</scores", "< ", "Sure, here", "\n\n-", "{'correctness': 10, ", '{"response": "', "keywords: a, ", 
-    "[1, 1, 1] ",
+    "\x00\x1b[31m\u202e", "</scores", "< ", "Sure, here", "\n\n-", "{'correctness': 10, ", '{"response": "', 
+    "keywords: a, ", "[1, 1, 1] ",
 )  # fmt: skip
 PROSE = [getattr(m, n) for m in (parsing, json_answers) for n in ("summary", "instruction", "response")]
 READERS = [*PROSE, *(getattr(m, n) for m, names in (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gra_train.synthesis import parsing, ratings
+from gra_train.synthesis import json_answers, parsing, ratings
 from gra_train.synthesis.repair import ParseError
 
 ANSWERS = Path(__file__).parent / "answers"
@@ -18,6 +18,13 @@ PARSERS = {
     "flags": ratings.flags,
     "response": parsing.response,
     "scores": ratings.scored,
+    "json/domain": json_answers.domain,
+    "json/summary": json_answers.summary,
+    "json/keywords": json_answers.keywords,
+    "json/instruction": json_answers.instruction,
+    "json/flags": json_answers.flags,
+    "json/response": json_answers.response,
+    "json/scores": json_answers.scored,
 }
 
 

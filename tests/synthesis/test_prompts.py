@@ -1,5 +1,7 @@
 """Both prompt families: nine prompts, what they must hold, and hostile text that tries to dictate its own scores."""
 
+import json
+
 import pytest
 
 from gra_train.records import CRITERIA, DOMAINS, Review, Sample
@@ -35,7 +37,7 @@ def nine(name):
     ]
 
 
-@pytest.mark.parametrize("name", ["tags", "mini"])
+@pytest.mark.parametrize("name", ["tags", "json", "mini"])
 def test_nine_prompts_whose_answers_read_back(name):
     prompts = nine(name)
     assert tuple(p.kind for p, _ in prompts) == KINDS
@@ -53,19 +55,21 @@ def text_of(prompt):
     return "\n".join(m["content"] for m in prompt.messages)
 
 
-def test_tags_rubric_first_and_sample_last():
-    for prompt, _ in nine("tags"):
+@pytest.mark.parametrize("name", ["tags", "json"])
+def test_rubric_first_and_sample_last(name):
+    for prompt, _ in nine(name):
         system, user = prompt.messages
         assert (system["role"], user["role"]) == ("system", "user")
         for heading in ("# Role", "# Goal", "# Rules", "# Output format"):
             assert heading in system["content"]
-    f = family("tags")
+    f = family(name)
     one, two = f.response_review("A?", "B"), f.response_review("C?", "D")
     assert one.messages[0] == two.messages[0]  # the same prefix for every sample
 
 
-def test_what_each_prompt_must_hold():
-    prompts = {p.kind: text_of(p) for p, _ in nine("tags")}
+@pytest.mark.parametrize("name", ["tags", "json"])
+def test_what_each_prompt_must_hold(name):
+    prompts = {p.kind: text_of(p) for p, _ in nine(name)}
     assert all(domain in prompts["domain"] for domain in DOMAINS)
     assert "30 words" in prompts["summary"]
     assert "LaTeX" in prompts["summary"]
@@ -74,10 +78,43 @@ def test_what_each_prompt_must_hold():
     assert "ladder, wall, symmetry" in prompts["new_keywords"]
     assert "Lean a ladder." in prompts["instruction"]  # the reference summaries, not their keywords
     assert "symmetry" not in prompts["instruction"]
-    assert all(f"{name}: integer" in prompts[kind] for name in CRITERIA for kind in ("response_review", "adjudication"))
+    asked = '"{}": integer' if name == "json" else "{}: integer"
+    for kind in ("response_review", "adjudication"):
+        assert all(asked.format(criterion) in prompts[kind] for criterion in CRITERIA)
     assert "fewer than 30 words" in prompts["response_review"]
     assert all(review.text in prompts["adjudication"] for review in REVIEWS)
-    assert "<analysis>" in prompts["adjudication"]
+    assert ("<analysis>" if name == "tags" else '"analysis"') in prompts["adjudication"]
+
+
+def test_every_json_prompt_carries_the_schema_of_its_answer():
+    """A constrained decoder (xgrammar, as in vLLM) takes each; an answer in its form reads back without a repair."""
+    import xgrammar
+
+    for prompt, value in nine("json"):
+        schema = json.loads(prompt.schema)
+        answer = json.loads(prompt.write(value))
+        assert set(answer) == set(schema["required"]) == set(schema["properties"])
+        assert schema["additionalProperties"] is False
+        xgrammar.Grammar.from_json_schema(prompt.schema)
+        for key in answer:
+            assert f'"{key}"' in prompt.messages[0]["content"]
+    assert all(prompt.schema is None for name in ("tags", "mini") for prompt, _ in nine(name))
+
+
+def test_new_keywords_as_json():
+    parse = family("json").new_keywords("Math", EXAMPLES).parse
+    right = parse('{"domain": "Math", "keywords": ["boat", "river", "speed"]}')
+    assert (right.value, right.repaired) == (("boat", "river", "speed"), False)
+    for answer in ('{"keywords": ["boat", "river", "speed"]}', "```json\n" + json.dumps(
+        {"domain": "math", "keywords": ["boat", "river", "speed"]}) + "\n```", "boat, river, speed"):  # fmt: skip
+        assert (parse(answer).value, parse(answer).repaired) == (("boat", "river", "speed"), True)
+    for answer, reason in [
+        ('{"domain": "Math", "keywords": ["Wall", "ladder", "symmetry"]}', "keywords of an example"),
+        ('{"domain": "Math", "keywords": ["boat", "river"]}', "fewer than three"),
+        ('{"domain": "Coding", "keywords": ["boat", "river", "speed"]}', "another domain"),
+    ]:
+        with pytest.raises(ParseError, match=reason):
+            parse(answer)
 
 
 def test_new_keywords_must_be_three_new_and_of_the_domain():

@@ -128,6 +128,25 @@ def test_a_zero_rejects_even_if_another_review_is_missing(tell):
     assert candidate.fate is Fate.REJECTED_INSTRUCTION
 
 
+def test_the_json_family_sends_its_schemas_and_counts_repairs(tell):
+    f = family("json")
+    candidate, pool = tell(
+        settings={"prompts": "json"},
+        new_keywords=lambda m, r: '{"keywords": ["p", "q", "r"]}',
+        instruction=lambda m, r: f.instruction("Math", "pqr", []).write("Count to three."),
+        instruction_review=lambda m, r: f.instruction_review("").write((1, 1, 1)),
+        response=lambda m, r: "```json\n" + f.response("").write("1, 2, 3") + "\n```",
+        response_review=lambda m, r: f.response_review("", "").write(((9,) * 6, "right")),
+    )
+    assert (candidate.fate, candidate.response) == (Fate.KEPT, "1, 2, 3")
+    assert {a.prompt for a in candidate.attempts if a.outcome == "repaired"} == {"response", "new_keywords"}
+    sent = {r.purpose.split("/")[1]: r.schema for _, r in pool.asked}
+    assert sent == {kind: getattr(f, kind)(*args).schema for kind, args in {
+        "new_keywords": ("Math", []), "instruction": ("Math", [], []), "instruction_review": ("",), "response": ("",),
+        "response_review": ("", ""),
+    }.items()}  # fmt: skip
+
+
 def test_an_answer_cut_at_max_tokens_is_not_read(tell):
     candidate, _ = tell(response=lambda m, r: Reply("<response>17 + 8 =</response>", finish="length"))
     assert (candidate.fate, candidate.failed_at) == (Fate.UNPARSEABLE, "response")
