@@ -68,6 +68,7 @@ def test_every_experiment_runs_and_every_setting_is_read(tmp_path, transformers_
     wren = model_folder("mini:wren")
     pool = server_pool(tmp_path / "pool.yaml", transformers_server(Path(wren)), wren)
     served = ["synthesis.max_candidates=2", "synthesis.review.scoring=text", "synthesis.parse_retries=0"]
+    served.append("synthesis.roles=adaptive")
     code, errors = walk(runs, "synthesize", *MINI, f"pool={pool}", *served, "seeds.limit=2")
     assert code == 0, errors
 

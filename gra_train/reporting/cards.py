@@ -82,10 +82,15 @@ def _size(rows: int) -> str:
 def _pipeline(synthesis: Mapping[str, Any], funnel: Mapping[str, Any]) -> str:
     if synthesis["review"]["mode"] == "none":
         return "Instructions and responses were proposed by the models below and kept **without review**.\n"
+    mode, committee = synthesis["review"]["mode"], f"{synthesis['num_reviewers']} reviewers check"
+    disputed = {
+        "committee": "an adjudicator decides where they disagree; ",
+        "majority": "where they disagree, their majority decides; ",
+    }.get(mode, "")
     return (
         "Made by the GRA loop (arXiv 2504.12322): for every sample a generator writes keywords, an instruction and a "
-        f"response; {synthesis['num_reviewers']} reviewers check the instruction and score the response on six "
-        "criteria; an adjudicator decides where they disagree; near-duplicates are dropped.\n\n"
+        f"response; {'one reviewer checks' if mode == 'single' else committee} the instruction and "
+        f"score{'s' * (mode == 'single')} the response on six criteria; {disputed}near-duplicates are dropped.\n\n"
         + REVIEWERS.get(funnel.get("scoring", ""), "")
         + "\n"
     )
