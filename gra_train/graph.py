@@ -11,9 +11,10 @@ from typing import Any
 
 from gra_train.locate import MINI, fingerprint, model_folder
 from gra_train.runs import Run, content_hash
-from gra_train.schema import DataFile, Model
+from gra_train.schema import DataFile, Dedup, Model
 from gra_train.settings import change, identity
 from gra_train.stages import STAGES
+from gra_train.synthesis.embed import encoder_folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +66,9 @@ def _by_content(value: Any) -> Any:
     if isinstance(value, DataFile):
         outside = value.path and not value.path.startswith(MINI)
         return change(value, path=fingerprint(value.path)) if outside else value
+    if isinstance(value, Dedup):
+        folder = encoder_folder(value.encoder)
+        return change(value, encoder=fingerprint(str(folder))) if folder else value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return type(value)(**{k: _by_content(v) for k, v in vars(value).items()})
     if isinstance(value, dict):

