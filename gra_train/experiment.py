@@ -208,8 +208,7 @@ class _Builder:
             return DataFile(), self.synthesis("solo", change(unreviewed, roles="single"), [config.pool.large])
         stage = DistillStage(
             seed=config.seed,
-            model=config.pool.large,
-            batch_tokens=config.pool.batch_tokens,
+            pool=change(config.pool, models=[config.pool.large], large=None),
             instructions=synthesis.distill,
             rows=rows,
             synthesis=only(synthesis, *GENERATOR),

@@ -101,7 +101,7 @@ def check_servers(nodes: Sequence[Node], runs_dir: Path) -> None:
 
     for node in nodes:
         if node.stage in STARTS_SERVERS and not node.run(runs_dir).is_done():
-            plan_servers([node.config.model] if node.stage == "distill" else node.config.pool.models)
+            plan_servers(node.config.pool.models)
 
 
 def write_plan(folder: Path, config: Config, nodes: Sequence[Node], overrides: Sequence[str]) -> None:

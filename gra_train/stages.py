@@ -67,11 +67,10 @@ class ShardStage(Section):
 
 @dataclass(frozen=True)
 class DistillStage(Section):
-    """inputs: seeds. The large model answers instructions (the seeds' own where none are given) -> data.jsonl."""
+    """inputs: seeds. The pool's one model answers instructions (the seeds' own if none are given) -> data.jsonl."""
 
     seed: int = setting()
-    model: Model = setting()
-    batch_tokens: int = setting()
+    pool: Pool = setting()
     instructions: DataFile = setting()
     rows: int = setting()
     synthesis: Synthesis = setting()

@@ -48,7 +48,7 @@ def check(name: str, settings: Serve) -> str:
 
 @cache
 def _probe(python: Path, engine: str, env: tuple[tuple[str, str], ...]) -> tuple[list[str], str]:
-    command = [python, "-c", _PROBE, *_NEEDS[engine]]
+    command = [str(python), "-c", _PROBE, *_NEEDS[engine]]
     try:
         done = subprocess.run(
             command, env={**os.environ, **dict(env)}, capture_output=True, text=True, timeout=60, check=True

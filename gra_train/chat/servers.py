@@ -97,6 +97,7 @@ class Server:
             url=f"http://127.0.0.1:{self.port}/v1",
             served_name=self.plan.served_name(model),
             revision=identity(model),
+            serve={},
             give_up_s=max(model.give_up_s, self.plan.settings.start_timeout_s),
         )
 

@@ -56,6 +56,7 @@ def preview(config: Config, *, count: int, annotate_at_most: int) -> Preview:
     seeds_node, synthesis_node = synthesis_only(config)[-2:]
     stage = synthesis_node.config
     synthesis, names = stage.synthesis, [m.name for m in stage.pool.models]
+    continuous = stage.pool.continuous_batching
     local = any(not m.url and not m.serve for m in stage.pool.models)
     notes: list[str] = []
     if local:
@@ -64,12 +65,14 @@ def preview(config: Config, *, count: int, annotate_at_most: int) -> Preview:
         logging.disable_progress_bar()
     with (
         serving(stage.pool.models, Path(config.runs_dir) / "preview") as placed,
-        open_pool(placed, ledger=Path(stage.ledger), batch_tokens=stage.pool.batch_tokens) as models,
+        open_pool(
+            placed, ledger=Path(stage.ledger), batch_tokens=stage.pool.batch_tokens, continuous=continuous
+        ) as models,
     ):
         samples, first = corpus(seeds_node, Path(config.runs_dir), models, annotate_at_most, notes)
         grown = Corpus.of(samples)
         told = count
-        if local:  # in process the ledger's unit is a batch of a block: a whole block is what a run can reuse
+        if models.lockstep:  # in process the ledger's unit is a batch of a block: a whole block is what a run can reuse
             told = min(synthesis.wave, -(-count // synthesis.block) * synthesis.block)
             notes.append(
                 f"models in process answer in blocks: {told} candidates were told (synthesis.block={synthesis.block}), "

@@ -243,8 +243,14 @@ def _asking(source: Source, paying: bool) -> Any:
 
     class Opened(ExitStack):
         def __enter__(self) -> Any:
-            placed = self.enter_context(serving(source.stage.pool.models, source.folder / "replay"))
-            opening = open_pool(placed, ledger=Path(source.stage.ledger), batch_tokens=source.stage.pool.batch_tokens)
+            pool = source.stage.pool
+            placed = self.enter_context(serving(pool.models, source.folder / "replay"))
+            opening = open_pool(
+                placed,
+                ledger=Path(source.stage.ledger),
+                batch_tokens=pool.batch_tokens,
+                continuous=pool.continuous_batching,
+            )
             return self.enter_context(opening)
 
     return Opened()

@@ -25,7 +25,7 @@ from gra_train.errors import UserError
 from gra_train.records import Sample, read_samples, write_jsonl, write_samples
 from gra_train.reporting.cards import write_card
 from gra_train.runs import Reached, reset_metrics
-from gra_train.schema import Model
+from gra_train.schema import Pool
 from gra_train.stages import DistillStage, RefineStage, SeedsStage, ShardStage, SynthesizeStage
 from gra_train.synthesis import funnel
 from gra_train.synthesis.adaptive import Experience, depends_on_previous_wave
@@ -56,7 +56,7 @@ def seeds(config: SeedsStage, inputs: Mapping[str, Path], out: Path) -> None:
         annotate, seed=config.seed, models=names, family=family(config.synthesis.prompts), synthesis=config.synthesis
     )
     with (
-        _pool(config.pool.models, config.ledger, config.pool.batch_tokens, out) as models,
+        _pool(config.pool, config.ledger, out) as models,
         progress.task("annotation", total=len(rows), unit="seeds") as bar,
     ):
         stories = [partial(tell, sample=row, place=i) for i, row in enumerate(rows)]
@@ -161,7 +161,7 @@ def _loop(config: SynthesizeStage | RefineStage | ShardStage, out: Path) -> Iter
     adaptive = curates and depends_on_previous_wave(synthesis)
     experience = Experience(names, T_mean=synthesis.T_mean) if adaptive else None
     apart = None if isinstance(config, ShardStage) else Benchmarks.of(synthesis.decontaminate, config.benchmarks)
-    with _pool(config.pool.models, config.ledger, config.pool.batch_tokens, out) as models:
+    with _pool(config.pool, config.ledger, out) as models:
         loop = Loop(
             config.seed, synthesis, names, family(synthesis.prompts), partial(models.stream, hold=curates), encode,
             check, models.key_of, experience, models.lockstep, models.settle, out, apart,
@@ -231,7 +231,7 @@ def distill(config: DistillStage, inputs: Mapping[str, Path], out: Path) -> None
         trace: list[Attempt] = []
         call = Call(
             "teacher",
-            config.model.name,
+            config.pool.models[0].name,
             prompts.response(question.instruction),
             partial(number, config.seed, question.id),
         )
@@ -239,13 +239,13 @@ def distill(config: DistillStage, inputs: Mapping[str, Path], out: Path) -> None
         return text, trace
 
     with (
-        _pool([config.model], config.ledger, config.batch_tokens, out) as models,
+        _pool(config.pool, config.ledger, out) as models,
         progress.task("answers", total=len(questions), unit="answers") as bar,
     ):
         stories = [partial(answer, question=q) for q in questions]
         answers = models.run(stories, block=config.synthesis.block, on_done=bar.advance)
     rows = [
-        replace(question, response=text, source=config.model.name)
+        replace(question, response=text, source=config.pool.models[0].name)
         for question, (text, _) in zip(questions, answers, strict=True)
         if text is not None
     ]
@@ -257,13 +257,18 @@ def distill(config: DistillStage, inputs: Mapping[str, Path], out: Path) -> None
 
 
 @contextmanager
-def _pool(models: Sequence[Model], ledger: str, batch_tokens: int, out: Path) -> Iterator[OpenPool]:
-    """The open pool; on a clean exit writes usage.json: what the data cost in calls and tokens, whenever paid."""
+def _pool(settings: Pool, ledger: str, out: Path) -> Iterator[OpenPool]:
+    """The open pool, servers of ours started; on a clean exit writes usage.json: what the data cost, whenever paid."""
     from gra_train.chat.pool import open_pool
     from gra_train.chat.servers import serving
 
     folder = Path(ledger) if ledger else out.parent / "ledger"
-    with serving(models, out.parent) as placed, open_pool(placed, ledger=folder, batch_tokens=batch_tokens) as pool:
+    with (
+        serving(settings.models, out.parent) as placed,
+        open_pool(
+            placed, ledger=folder, batch_tokens=settings.batch_tokens, continuous=settings.continuous_batching
+        ) as pool,
+    ):
         yield pool
         usage = pool.usage()
         _write_json(out / "usage.json", _without(usage, {"from_ledger", "computed"}))

@@ -199,7 +199,7 @@ def test_a_pool_that_is_too_small_is_refused_before_a_model_is_loaded(base):
 def test_distill_answers_given_instructions(base):
     out = base / "distill" / "work-1"
     out.mkdir(parents=True)
-    config = DistillStage(0, LARGE, 16384, DataFile(path="mini:instructions"), 20, small(), str(base / "ledger"))
+    config = DistillStage(0, Pool(models=[LARGE]), DataFile(path="mini:instructions"), 20, small(), str(base / "ledger"))
     distill(config, {"seeds": base / "seeds" / "result"}, out)
     rows = read_samples(out)
     assert 15 <= len(rows) <= 20
@@ -212,7 +212,7 @@ def test_distill_answers_given_instructions(base):
 def test_distill_answers_the_seeds_where_no_instructions_are_given(base):
     out = base / "distill-seeds" / "work-1"
     out.mkdir(parents=True)
-    config = DistillStage(0, LARGE, 16384, DataFile(), 10, small(), str(base / "ledger"))
+    config = DistillStage(0, Pool(models=[LARGE]), DataFile(), 10, small(), str(base / "ledger"))
     distill(config, {"seeds": base / "seeds" / "result"}, out)
     known = [s.instruction for s in read_samples(base / "seeds" / "result")]
     assert {r.instruction for r in read_samples(out)} <= set(known[:10])
