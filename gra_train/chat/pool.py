@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 
 from gra_train.chat import dispatch
-from gra_train.chat.keys import batch_key, decode, encode, request_key
+from gra_train.chat.asking import Asking, Remote, known
+from gra_train.chat.keys import batch_key, decode, encode, key_in_batch, request_key
 from gra_train.chat.ledger import Ledger
 from gra_train.chat.protocol import Completion, ModelError, Request
 from gra_train.chat.usage import Usage
-from gra_train.errors import UserError, nearest
+from gra_train.errors import UserError
 from gra_train.schema import Model
 
 if TYPE_CHECKING:
@@ -66,24 +67,24 @@ class OpenPool:
         lockstep = any(not m.url for m in models) and not continuous
         self._threaded = None if lockstep else dispatch.LoopThread()
         self._runner = self._threaded or asyncio.Runner()
-        self.models: dict[str, LocalModel | HttpModel | ContinuousModel] = {}
+        self.models: dict[str, LocalModel | Remote] = {}
         self._usage = Usage()
         self._held: object = None
         self._settled = 0
-        self._in_flight: dict[bytes, asyncio.Future[None]] = {}
         try:
             self.ledger = Ledger(ledger)
             self._local = _local_models([m for m in models if not m.url], batch_tokens, device)
-            self._remote: dict[str, HttpModel | ContinuousModel] = {**_remote_models([m for m in models if m.url])}
+            self._remote: dict[str, Remote] = {**_remote_models([m for m in models if m.url])}
             if continuous:
                 self._remote |= _continuous(self._local)
                 self._local = {}
+            self._asking = Asking(self._remote, self.ledger, self._usage)
             for model in self._remote.values():
                 self._runner.run(model.open(Path(ledger)))
         except BaseException:
             self.close()
             raise
-        members: dict[str, LocalModel | HttpModel | ContinuousModel] = {**self._local, **self._remote}
+        members: dict[str, LocalModel | Remote] = {**self._local, **self._remote}
         self.models = {m.name: members[m.name] for m in models}
 
     @property
@@ -123,7 +124,7 @@ class OpenPool:
 
     def key_of(self, name: str, request: Request) -> bytes:
         """The ledger's key of a request to a member (in process: what its batch's key is made of)."""
-        return request_key(self.models[self._known(name)].fingerprint, request)
+        return request_key(self.models[known(name, self.models)].fingerprint, request)
 
     def run(
         self,
@@ -188,7 +189,7 @@ class OpenPool:
             self._held, self._settled = stream, 0
 
         async def answer(index: int, calls: Sequence[dispatch.Call]) -> list[Any]:
-            return await self._ask(calls, (stream, index) if hold else None)
+            return await self._asking.ask(calls, (stream, index) if hold else None)
 
         whole = False
         try:
@@ -226,9 +227,10 @@ class OpenPool:
         answers: list[Any] = [None] * len(calls)
         by_model: dict[str, list[int]] = {}
         for i, (name, _) in enumerate(calls):
-            by_model.setdefault(self._known(name), []).append(i)
+            by_model.setdefault(known(name, self.models), []).append(i)
         remote = [i for name, group in by_model.items() if name in self._remote for i in group]
-        pending = asyncio.gather(*(self._answers(calls[i][0], [calls[i][1]]) for i in remote), return_exceptions=True)
+        asked = (self._asking.answers(calls[i][0], [calls[i][1]]) for i in remote)
+        pending = asyncio.gather(*asked, return_exceptions=True)
         try:
             for name in self._local:
                 if group := by_model.get(name, []):
@@ -276,75 +278,9 @@ class OpenPool:
                     key, record, kind="batch", model=name, purpose=purposes[0] if len(set(purposes)) == 1 else purposes
                 )
             for row, (i, value) in enumerate(zip(batch, record, strict=True)):
-                answers[i] = decode(value, f"{key.hex()}/{row}")
+                answers[i] = decode(value, key_in_batch(key, row))
                 self._usage.add(name, requests[i].purpose, answers[i], from_ledger=known)
         return answers
-
-    async def _ask(self, calls: Sequence[dispatch.Call], story: tuple[object, int] | None) -> list[Any]:
-        """Answers of servers to what one story asks at once; samples of one prompt (see `several`) go together."""
-        if len(calls) == 1:
-            return await self._answers(calls[0][0], [calls[0][1]], story)
-        groups: dict[Any, list[int]] = {}
-        for i, (name, one) in enumerate(calls):
-            prompt = (name, id(one.messages), one.seed, one.attempt) if isinstance(one, Completion) else i
-            groups.setdefault(prompt, []).append(i)
-        found = await asyncio.gather(
-            *(self._answers(calls[group[0]][0], [calls[i][1] for i in group], story) for group in groups.values())
-        )
-        answers: list[Any] = [None] * len(calls)
-        for group, own in zip(groups.values(), found, strict=True):
-            for i, answer in zip(group, own, strict=True):
-                answers[i] = answer
-        return answers
-
-    async def _answers(
-        self, name: str, requests: Sequence[Request], story: tuple[object, int] | None = None
-    ) -> list[Any]:
-        """A server's answers, through the ledger; a request that another story has in flight is not asked again."""
-        model = self._remote[self._known(name)]
-        keys = [request_key(model.fingerprint, request) for request in requests]
-        records = {key: self.ledger.get(key) for key in keys}
-        asked: set[bytes] = set()
-        while missing := {key: one for key, one in zip(keys, requests, strict=True) if records[key] is None}:
-            others = [self._in_flight[key] for key in missing if key in self._in_flight]
-            if others:
-                await asyncio.wait(others)
-                records |= {key: self.ledger.get(key) for key in missing}
-            else:
-                asked |= missing.keys()
-                records |= await self._record(model, missing)
-        model.trust()
-        answers = [decode(records[key] or [], key.hex()) for key in keys]
-        for key, request, answer in zip(keys, requests, answers, strict=True):
-            self._usage.add(name, request.purpose, answer, from_ledger=key not in asked, story=story)
-            asked.discard(key)
-        return answers
-
-    async def _record(self, model: HttpModel | ContinuousModel, missing: dict[bytes, Request]) -> dict[bytes, Any]:
-        """Ask, and write the answers before anybody uses them."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._in_flight |= dict.fromkeys(missing, done)
-        try:
-            answers, seconds = await model.answers(list(missing.values()))
-            records = {key: encode(answer) for key, answer in zip(missing, answers, strict=True)}
-            for key, request in missing.items():
-                self.ledger.put(
-                    key, records[key], kind="completion" if isinstance(request, Completion) else "likelihood",
-                    model=model.name, purpose=request.purpose, latency_ms=round(1000 * seconds),
-                )  # fmt: skip
-                self._usage.took(model.name, request.purpose, seconds)
-            return records
-        finally:
-            for key in missing:
-                del self._in_flight[key]
-            done.set_result(None)
-
-    def _known(self, name: str) -> str:
-        if name not in self.models:
-            raise UserError(
-                f"no model {name!r} in the pool.{nearest(name, self.names)} It has: {', '.join(self.names)}."
-            )
-        return name
 
 
 def _local_models(models: Sequence[Model], batch_tokens: int, device: str) -> dict[str, LocalModel]:

@@ -183,7 +183,7 @@ async def main() -> None:
     app.add_routes(
         [web.get("/v1/models", models), web.get("/stats", stats), web.get("/reset", reset), web.get("/set", change)]
     )
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, handler_cancellation=True)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", options.port)
     await site.start()
