@@ -126,3 +126,28 @@ def test_an_arm_may_take_the_data_of_the_first_rounds():
 def test_what_an_arm_cannot_change_is_refused(arm, words):
     with pytest.raises(UserError, match=words):
         plan(compose(["experiment=mini", f"arms={{{arm}}}", f"compare.baseline={arm.split(':')[0]}"]))
+
+
+def test_refined_seeds_take_the_place_of_the_seeds():
+    arms = "arms={refine: {data: refine}, integrated: {data: integrated, rounds: 2}, gra: {data: gra}}"
+    nodes = plan(compose(["experiment=mini", "compare.baseline=gra", "synthesis.rounds=3", arms]))
+    data = {n.label: n for n in nodes if n.stage == "dataset"}
+    (refined,) = (n for n in nodes if n.stage == "refine")
+    (gra,) = (n for n in nodes if (n.stage, n.label) == ("synthesize", "gra"))
+    assert data["refine"].inputs == {"source": refined}
+    assert data["integrated"].inputs == {"seeds": refined, "source": gra}
+    assert (data["refine"].config.rows, data["integrated"].config.rows) == (None, 466)
+    assert data["gra"].inputs["source"] is gra
+
+
+def test_a_shard_has_a_run_of_its_own_for_each_round(tmp_path):
+    words = [f"runs_dir={tmp_path}", "synthesis.shard=2/3"]
+    whole = ids(*words[:1], until="synthesize")
+    first = ids(*words, until="synthesize")
+    assert set(first) == {"seeds:annotated", "shard:round1-2of3"}
+    run = tmp_path / whole["synthesize:gra"]
+    run.mkdir()
+    (run / "rounds.json").write_text("[{}]")
+    assert set(ids(*words, until="synthesize")) == {"seeds:annotated", "shard:round2-2of3"}
+    with pytest.raises(UserError, match="for gra-train synthesize alone"):
+        ids(*words)
