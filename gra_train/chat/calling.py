@@ -19,6 +19,8 @@ from gra_train.chat.protocol import ModelError
 from gra_train.chat.wire import FAILURES, Wire
 
 T = TypeVar("T")
+ENDLESS = 200
+"""The status of a RefusedError for an answer that was longer than anybody would read."""
 _RETRIED = {408, 409, 425, 500, 502, 503, 504, 529}
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 60.0
 
@@ -103,6 +105,9 @@ class Caller:
         self.calls += 1
         try:
             answer = await self.wire.post(f"{endpoint.url}/{verb}", body)
+            if answer.endless:
+                endpoint.note_refusal(monotonic())
+                return _Outcome(status=ENDLESS, cause="an answer without end")
             if answer.status == 200:
                 data = answer.json()
                 value = _shaped(read, data)

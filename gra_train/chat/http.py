@@ -21,7 +21,7 @@ from time import monotonic
 from typing import Any
 
 from gra_train.chat import dialects, identity
-from gra_train.chat.calling import Caller, RefusedError
+from gra_train.chat.calling import ENDLESS, Caller, RefusedError
 from gra_train.chat.endpoints import Endpoint, Endpoints
 from gra_train.chat.evidence import Evidence
 from gra_train.chat.exchange import body_of, constraint_of, keeps, replies_of
@@ -185,7 +185,8 @@ class HttpModel:
             self._evidence.answer()
             self._notice(first, replies)
         except RefusedError as error:
-            if dialects.too_long(error.text):  # as in process: a prompt that fills the window leaves no room to answer
+            # as in process: a prompt that fills the window leaves no room to answer; an endless answer is cut, too
+            if dialects.too_long(error.text) or error.status == ENDLESS:
                 return [Reply("", "length")] * len(requests), 0.0
             if error.status in _HOPELESS or self.settings.on_failed_call == "stop":
                 raise
@@ -253,7 +254,9 @@ class HttpModel:
 
     async def _adapt(self, body: dict[str, Any], status: int, text: str) -> bool:
         """Do without what the server does not take, if the request had it. True: worth asking again."""
-        field = dialects.refused_field(body, text) if status in (400, 422) else None
+        if status not in (400, 422, 500):
+            return False
+        field = dialects.refused_field(body, text) if status != 500 else None
         if field:
             self._unknown.add(field)
             if field in ("response_format", "structured_outputs", "regex"):

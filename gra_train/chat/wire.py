@@ -32,11 +32,13 @@ FAILURES = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
 
 @dataclass(slots=True)
 class Answer:
-    """status: of HTTP. data: the body, at most 8 MiB. retry_after: seconds, 0 where the server did not say."""
+    """status: of HTTP. data: the body. retry_after: seconds, 0 where the server did not say. endless: there was more
+    than _LARGEST, and nothing of it was kept."""
 
     status: int
     data: bytes
     retry_after: float
+    endless: bool = False
 
     def json(self) -> Any:
         """The body as JSON. Raises ValueError where it is none (nested too deep included)."""
@@ -105,7 +107,7 @@ class Wire:
                 size += len(part)
                 if size > _LARGEST:
                     response.close()
-                    raise ValueError(f"an answer of more than {_LARGEST >> 20} MiB")
+                    return Answer(response.status, b"", 0.0, endless=True)
                 parts.append(part)
             data = b"".join(parts)
         if len(self._secret) >= _SHORT_KEY and self._secret in data:

@@ -12,7 +12,7 @@ from gra_train.chat.protocol import Completion, ModelError, Sampling
 from gra_train.schema import Model
 
 FAULTS = [
-    "429x2", "500x2", "resetx2", "garbagex2", "emptyx2", "truncatedx2", "hugex1", "bombx2", "gzipx1", "shapelessx2",
+    "429x2", "500x2", "resetx2", "garbagex2", "emptyx2", "truncatedx2", "bombx2", "gzipx1", "shapelessx2",
     "lorisx1",
 ]  # fmt: skip
 
@@ -51,7 +51,7 @@ def test_what_may_pass_is_tried_again(server, stats, tmp_path, fault):
     assert caller.calls == sum(n for n in stats()["requests"].values()) - count == (times + 1) * count
 
 
-def test_huge_answers_are_not_read_to_the_end(server, tmp_path, monkeypatch):
+def test_a_huge_answer_is_not_read_to_the_end_and_counts_as_cut(server, tmp_path, monkeypatch):
     sizes = []
     read = wire.Wire._read
 
@@ -64,8 +64,10 @@ def test_huge_answers_are_not_read_to_the_end(server, tmp_path, monkeypatch):
 
     monkeypatch.setattr(wire.Wire, "_read", note)
     monkeypatch.setattr(wire, "_LARGEST", 100_000)
-    play(server, "hugex1", [request()], tmp_path)
+    replies, usage, caller = play(server, "hugex1", [request()], tmp_path)
     assert max(sizes) < 2_000_000
+    assert (replies[0].text, replies[0].finish) == ("", "length")
+    assert usage["truncated"] == caller.calls == 1
 
 
 def test_control_characters_reach_the_parser_and_the_ledger_as_they_are(server, tmp_path):
