@@ -56,7 +56,7 @@ def test_a_sound_experiment_passes(tmp_path, capsys):
     assert "assumed: pass_instruction 0.8" in text
 
 
-@pytest.mark.parametrize("name", ["paper", "baseline-72b"])
+@pytest.mark.parametrize("name", ["paper", "refine", "ablation-review", "ablation-roles", "baseline-72b"])
 def test_the_papers_experiments_are_estimated_without_servers(name, capsys):
     code, text = validate(capsys, f"experiment=gra/{name}", "--offline", "seeds=mini")
     assert "not asked (offline)" in text

@@ -130,19 +130,21 @@ def candidates(synthesis: Synthesis, values: Assumptions) -> int:
 
 
 def loop(
-    synthesis: Synthesis, names: Sequence[str], size: Lengths, values: Assumptions, made: float, kept: float
+    synthesis: Synthesis, names: Sequence[str], size: Lengths, values: Assumptions, made: float, kept: float | None
 ) -> list[Demand]:
-    """The synthesize stage: `made` candidates, `kept` rows that get a summary. Roles are drawn evenly unless fixed."""
+    """The synthesize stage: `made` candidates, `kept` rows that get a summary (None: GRA-Refine, whose instructions
+    and summaries are the seeds'). Roles are drawn evenly unless fixed."""
     mode, scoring = synthesis.review.mode, synthesis.review.scoring
     reviewers = committee_of(synthesis)
     generator, committee, judge = _who(synthesis, names, reviewers)
     reviewed = made * (1.0 if mode == "none" else values.pass_instruction)
     answered = made if synthesis.respond == "before_review" or mode == "none" else reviewed
     limit = synthesis.max_tokens
-    found = _text("new_keywords", made, names, generator, size, values, limit)
-    found += _text("instruction", made, names, generator, size, values, limit)
-    found += _text("response", answered, names, generator, size, values, limit)
-    found += _text("summary", kept, names, None, size, values, limit)
+    found = _text("response", answered, names, generator, size, values, limit)
+    if kept is not None:
+        found += _text("new_keywords", made, names, generator, size, values, limit)
+        found += _text("instruction", made, names, generator, size, values, limit)
+        found += _text("summary", kept, names, None, size, values, limit)
     if mode == "none":
         return found
     judged = reviewed * values.adjudicated if mode == "committee" else 0.0

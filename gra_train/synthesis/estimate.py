@@ -14,21 +14,32 @@ from gra_train.synthesis import demand
 from gra_train.synthesis.assumptions import Basis, basis, earlier_run
 from gra_train.synthesis.demand import Demand, Lengths
 
-ESTIMATED = ("seeds", "synthesize", "distill")
+ESTIMATED = ("seeds", "synthesize", "refine", "distill")
 """Stages that ask models while data are made. COLLATE's rationales, training and evaluation are not estimated."""
 
 
 @dataclass(frozen=True)
 class StageCost:
-    """One stage. seconds, money: None where not known. done: the run is finished and will be reused, at no cost."""
+    """One stage, with the arms it is for. seconds, money: None where not known.
+
+    done: the run is finished and will be reused, at no cost.
+    """
 
     node: Node
+    arms: Sequence[str]
     candidates: int | None
     demands: list[Demand]
     seconds: float | None
     money: float | None
     done: bool
     basis: Basis
+
+    @property
+    def title(self) -> str:
+        """`synthesize gra, for committee`."""
+        label = f"{self.node.stage} {self.node.label}"
+        named = [arm for arm in self.arms if arm != self.node.label]
+        return label + f", for {', '.join(named)}" * bool(named)
 
     def total(self, what: str) -> float:
         """Sum over models of `calls`, `read`, `written` or `scored`."""
@@ -66,11 +77,20 @@ def estimate(
         models = {m.name: m for m in _models(stage)}
         found.append(
             StageCost(
-                node, candidates, demands, _seconds(demands, models, using), _money(demands, models),
+                node, _arms(nodes, node), candidates, demands,
+                _seconds(demands, models, using), _money(demands, models),
                 node.run(runs_dir).status["state"] == "done", using,
             )
         )  # fmt: skip
     return found, notes
+
+
+def _arms(nodes: Sequence[Node], node: Node) -> list[str]:
+    """The arms whose rows come from this stage; of the seeds, which all share, none."""
+    if node.stage == "seeds":
+        return []
+    data = {name.removesuffix(".data"): n for name, n in nodes[-1].inputs.items() if name.endswith(".data")}
+    return [name for name, n in data.items() if any(i.run_id == node.run_id for i in n.inputs.values())]
 
 
 def _models(stage: Any) -> list[Model]:
@@ -90,6 +110,8 @@ def _demands(
     if node.stage == "distill":
         return None, demand.distillation(min(stage.rows, rows) if not stage.instructions.path else stage.rows,
                                          names[0], size, values, limit)  # fmt: skip
+    if node.stage == "refine":
+        return rows, demand.loop(stage.synthesis, names, size, values, rows, None)
     made = demand.candidates(stage.synthesis, values)
     return made, demand.loop(stage.synthesis, names, size, values, made, min(stage.synthesis.target, made))
 

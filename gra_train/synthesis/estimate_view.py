@@ -20,7 +20,7 @@ def costs(config: Config, stages: Sequence[StageCost], notes: Sequence[str]) -> 
     sums = ("calls", "read", "written", "scored")
     rows = [
         [
-            f"{s.node.stage} {s.node.label}" + " (done: reused)" * s.done,
+            s.title + " (done: reused)" * s.done,
             _number(s.candidates),
             *(_number(s.total(what)) for what in sums),
             _time(s.seconds),
@@ -72,9 +72,9 @@ def _limits(stages: Sequence[StageCost]) -> list[str]:
     lines = ["training, COLLATE's rationales and evaluation are not estimated"]
     for s in stages:
         synthesis = s.node.config.synthesis
-        if s.candidates is not None and s.candidates >= synthesis.max_candidates:
+        if s.node.stage == "synthesize" and s.candidates is not None and s.candidates >= synthesis.max_candidates:
             lines.append(
-                f"{s.node.stage} {s.node.label}: synthesis.max_candidates={synthesis.max_candidates} would be used up "
+                f"{s.title}: synthesis.max_candidates={synthesis.max_candidates} would be used up "
                 f"before {synthesis.target} rows are kept"
             )
     if any(s.seconds is None for s in stages):
@@ -88,7 +88,7 @@ def _bases(stages: Sequence[StageCost]) -> list[str]:
     """The assumptions, once for each group of stages that share them."""
     groups: dict[str, tuple[list[str], Basis]] = {}
     for s in stages:
-        groups.setdefault(s.basis.run, ([], s.basis))[0].append(f"{s.node.stage} {s.node.label}")
+        groups.setdefault(s.basis.run, ([], s.basis))[0].append(s.title)
     lines = []
     for labels, basis in groups.values():
         values = basis.values
