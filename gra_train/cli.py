@@ -21,11 +21,14 @@ gra-train COMMAND [name=value ...]      settings and groups: gra-train config --
   config      the resolved configuration, with origins            gra-train config experiment=mini
   table       a paper's table: plan, run, render                  gra-train table gra_table1 plan
   ledger      the answers kept: stats, export, show, vacuum       gra-train ledger stats runs/ledger
+  export      a data set to hand on: chat, Alpaca, parquet; Hub   gra-train export RUN --format chat
   mini        the miniature world: list or build its models       gra-train mini build --out DIR
   doctor      what this machine has and lacks
 
   -m          sweep: gra-train run experiment=mini -m seed=0,1,2,3,4
   run again   reuses what is done and resumes what was interrupted"""
+
+OWN_HELP = ("export", "ledger", "mini", "replay", "table")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -45,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if command not in COMMANDS:
             raise UserError(f"No command {command!r}.{nearest(command, list(COMMANDS))} Known: {', '.join(COMMANDS)}.")
-        if any(word in ("-h", "--help") for word in rest) and command not in ("ledger", "mini", "replay", "table"):
+        if any(word in ("-h", "--help") for word in rest) and command not in OWN_HELP:
             print(USAGE)
             return
         sys.exit(COMMANDS[command](rest))
@@ -119,6 +122,12 @@ def _ledger(rest: list[str]) -> int:
     return ledger(rest)
 
 
+def _export(rest: list[str]) -> int:
+    from gra_train.data.export import main as export
+
+    return export(rest)
+
+
 def _doctor(rest: list[str]) -> int:
     from gra_train.doctor import doctor
 
@@ -162,6 +171,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "replay": _replay,
     "table": _table,
     "ledger": _ledger,
+    "export": _export,
     "mini": _mini,
     "doctor": _doctor,
 }

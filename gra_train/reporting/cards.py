@@ -6,7 +6,7 @@ Deterministic: no dates, no paths of this machine.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,6 +16,8 @@ from gra_train.reporting.markup import grid, percent
 from gra_train.reporting.reports import gather
 from gra_train.reporting.table import REVIEWERS
 from gra_train.runs import read_json
+from gra_train.schema import DataFile, Model
+from gra_train.settings import build
 
 COLUMNS = {
     "id": "unique within the set",
@@ -37,8 +39,15 @@ def write_card(result: Path) -> Path:
     return path
 
 
-def dataset_card(result: Path) -> str:
-    """The card's text."""
+DEFAULT = ({"config_name": "default", "data_files": "data.jsonl"},)
+UNKNOWN = "unknown"
+
+
+def dataset_card(result: Path, *, configs: Sequence[Mapping[str, Any]] = DEFAULT, license: str = UNKNOWN) -> str:
+    """The card's text. configs: the files beside it, as the Hub and `datasets.load_dataset` know them.
+
+    license: of the whole; nothing is concluded from the licences of its parts, which the card lists.
+    """
     import yaml
 
     frozen = yaml.safe_load((result.parent / "config.yaml").read_text())
@@ -48,10 +57,11 @@ def dataset_card(result: Path) -> str:
     name = f"{config['pool'].get('name') or 'pool'}: {len(samples)} synthesised instructions"
     head = {
         "pretty_name": name,
+        "license": license,
         "tags": ["synthetic", "gra-train"],
         "task_categories": ["text-generation"],
         "size_categories": [_size(len(samples))],
-        "configs": [{"config_name": "default", "data_files": "data.jsonl"}],
+        "configs": [dict(one) for one in configs],
     }
     parts = [
         "---\n" + yaml.safe_dump(head, sort_keys=False, allow_unicode=True) + "---\n",
@@ -59,6 +69,8 @@ def dataset_card(result: Path) -> str:
         _pipeline(config["synthesis"], funnel),
         "## Models\n",
         _models(config),
+        "## Seeds\n",
+        _seeds(frozen, result),
         "## Decisions\n",
         _decisions(config),
     ]
@@ -70,6 +82,7 @@ def dataset_card(result: Path) -> str:
         "## Columns\n",
         grid(["column", "what it holds"], list(map(list, COLUMNS.items()))),
     ]
+    parts += ["## Contamination\n", _contamination(read_json(result / "contamination.json"))]
     parts += ["## Limits\n", _limits(funnel)]
     return "\n".join(parts)
 
@@ -97,12 +110,47 @@ def _pipeline(synthesis: Mapping[str, Any], funnel: Mapping[str, Any]) -> str:
 
 
 def _models(config: Mapping[str, Any]) -> str:
-    rows = []
-    for model in config["pool"]["models"]:
-        path = model.get("path") or model.get("served_name") or ""
-        shown = Path(path).name if Path(path).is_absolute() else path
-        rows.append([model["name"], shown, model.get("revision") or ""])
-    return grid(["name", "weights", "revision"], rows)
+    models = [build(Model, model) for model in config["pool"]["models"]]
+    rows = [[m.name, _shown(m.path or m.served_name), m.revision, m.license or UNKNOWN] for m in models]
+    return grid(["name", "weights", "revision", "licence"], rows)
+
+
+def _seeds(frozen: Mapping[str, Any], result: Path) -> str:
+    """Where D(0) came from, as the run that annotated it says."""
+    import yaml
+
+    run = result.parent.parent / frozen.get("inputs", {}).get("seeds", "")
+    if not (run / "config.yaml").is_file() or run == result.parent.parent:
+        return "Unknown: the run that annotated them is not at hand.\n"
+    seeds = build(DataFile, yaml.safe_load((run / "config.yaml").read_text())["config"]["seeds"])
+    count = (read_json(run / "result" / "annotation.json") or {}).get("seeds", UNKNOWN)
+    return grid(["seeds", "rows", "licence"], [[_shown(seeds.path), str(count), seeds.license or UNKNOWN]])
+
+
+def _contamination(report: Mapping[str, Any] | None) -> str:
+    if not report:
+        return "The rows were compared with no benchmark's questions (synthesis.decontaminate.against).\n"
+    said = (
+        f"Rows that share {report['ngram']} words in a row with a benchmark's question were dropped (compared: "
+        f"{'instruction and response' if report['text'] == 'both' else report['text']}). Questions of fewer words "
+        "cannot be found this way.\n\n"
+    )
+    rows = [
+        [name, str(one["questions"]), str(one["too_short"]), str(one["dropped"])]
+        for name, one in report["benchmarks"].items()
+    ]
+    missing = f"\nNot compared, their questions were not at hand: {', '.join(report['missing'])}.\n"
+    return (
+        said + grid(["benchmark", "questions", "too short", "dropped rows"], rows) + missing * bool(report["missing"])
+    )
+
+
+def _shown(value: Any) -> str:
+    """A setting's value without the folders of this machine."""
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_shown, value))}]"
+    prefix, colon, path = str(value).rpartition(":")
+    return f"{prefix}{colon}{Path(path).name}" if isinstance(value, str) and Path(path).is_absolute() else str(value)
 
 
 def _decisions(config: Mapping[str, Any]) -> str:
@@ -113,8 +161,8 @@ def _decisions(config: Mapping[str, Any]) -> str:
         for key, value in values.items():
             if isinstance(value, Mapping):
                 walk(f"{prefix}{key}.", value)
-            elif not (isinstance(value, str) and Path(value).is_absolute()):
-                rows.append([f"{prefix}{key}", str(value)])
+            elif key not in ("folder", "license"):  # a place on this machine; told elsewhere
+                rows.append([f"{prefix}{key}", _shown(value)])
 
     walk("synthesis.", config["synthesis"])
     return grid(["setting", "value"], rows)

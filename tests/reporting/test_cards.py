@@ -29,7 +29,7 @@ def run(folder: Path, *, review: str = "committee", path: str = "mini:wren") -> 
 
 def test_the_card_says_what_happened(tmp_path: Path) -> None:
     text = write_card(run(tmp_path / "a", path=str(tmp_path / "models" / "alpha-7b"))).read_text()
-    assert "| alpha | alpha-7b | r1 |" in text
+    assert "| alpha | alpha-7b | r1 | unknown |" in text
     assert "3 reviewers check the instruction" in text
     assert "Reviewers scored by likelihood" in text
     assert "| synthesis.T_mean | 8.0 |" in text
