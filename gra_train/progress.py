@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from gra_train.runs import Stopped, stop_requested
 
 _file: Path | None = None
+_RECENT_S = 60.0
 
 
 def write_to(path: Path | None) -> None:
@@ -28,12 +30,18 @@ def write_to(path: Path | None) -> None:
 
 
 class Bar:
-    """Counts units of work done; `total` may be None when it is not known."""
+    """Counts units of work done; `total` may be None when it is not known.
+
+    The rate is that of the last minute: what a resumed stage finds in the ledger says nothing of what is still to come.
+    `note` and, asked for at each writing, `also` are shown beside the numbers.
+    """
 
     def __init__(self, label: str, total: int | None, unit: str, stoppable: bool) -> None:
         self.label, self.total, self.unit, self.done = label, total, unit, 0
         self.stoppable = stoppable
         self.note = ""
+        self.also: Callable[[], str] = str
+        self._marks: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
         self._started, self._written = time.monotonic(), 0.0
 
     def advance(self, n: int = 1, *, note: str | None = None) -> None:
@@ -52,8 +60,14 @@ class Bar:
     def _write(self, now: float) -> None:
         if _file is None:
             return
+        self._marks.append((now, self.done))
+        while len(self._marks) > 2 and now - self._marks[0][0] > _RECENT_S:
+            self._marks.popleft()
+        since, before = self._marks[0]
+        rate = (self.done - before) / (now - since) if now > since else 0.0
+        note = ", ".join(filter(None, (self.note, self.also())))
         state = {"label": self.label, "done": self.done, "total": self.total, "unit": self.unit,
-                 "elapsed_s": round(now - self._started, 2), "note": self.note}  # fmt: skip
+                 "elapsed_s": round(now - self._started, 2), "rate": round(rate, 4), "note": note}  # fmt: skip
         temporary = _file.with_name(_file.name + ".tmp")
         try:
             temporary.write_text(json.dumps(state))

@@ -81,8 +81,7 @@ def line(folder: Path, started: float | None) -> str:
     waited = clock(time.monotonic() - started) if started else ""
     if not state:
         return waited
-    done, total, elapsed = state["done"], state["total"], state["elapsed_s"]
-    rate = done / elapsed if elapsed > 0 and done else 0.0
+    done, total, rate = state["done"], state["total"], state["rate"]
     parts = [
         f"{state['label']} {done}" + (f"/{total} ({done / total:.0%})" if total else "") + f" {state['unit']}".rstrip()
     ]

@@ -109,6 +109,11 @@ class OpenPool:
         """Counts since the pool was opened (see usage.Count): calls and tokens per model and purpose, and in total."""
         return self._usage.to_dict()
 
+    def health(self) -> str:
+        """Which servers do not answer now; "" where all do."""
+        out = {name: [e["out"] for e in model.report()] for name, model in self._remote.items()}
+        return ", ".join(f"{name}: {sum(o)} of {len(o)} endpoints out" for name, o in out.items() if any(o))
+
     def write_usage(self, path: Path) -> None:
         """`usage()` as JSON, with costs, latencies and what the endpoints did.
 

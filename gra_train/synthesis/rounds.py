@@ -57,6 +57,7 @@ class Loop:
 
     lockstep: a model is in process, and consecutive stories are batched together: one wave after another.
     settle: told up to which story of a stream results count, so that usage is what was needed (OpenPool.settle).
+    health: which servers do not answer now, for the progress line.
     experience: with adaptive roles, what the waves before have shown. folder: where unfinished rounds are kept.
     """
 
@@ -71,6 +72,7 @@ class Loop:
     experience: Experience | None = None
     lockstep: bool = True
     settle: Callable[[int], None] = lambda _: None
+    health: Callable[[], str] = str
     folder: Path | None = None
     benchmarks: Benchmarks | None = None
 

@@ -84,6 +84,7 @@ def synthesize(config: SynthesizeStage, inputs: Mapping[str, Path], out: Path) -
     synthesis, annotated = config.synthesis, _annotated(config, inputs)
     Corpus.of(annotated)
     with _loop(config, out) as loop, _recording(config, out, rounds=synthesis.rounds) as (record, bar):
+        bar.also = loop.health
 
         def on_wave(round: int, candidates: int, kept: int) -> None:
             before = sum(done.candidates for done in record.rounds)
@@ -112,7 +113,7 @@ def refine(config: RefineStage, inputs: Mapping[str, Path], out: Path) -> None:
     """GRA-Refine over inputs["seeds"] -> data.jsonl (seeds with new responses), candidates.parquet, funnel.json."""
     annotated = _annotated(config, inputs)
     with _loop(config, out) as loop, _recording(config, out, rounds=1) as (record, bar):
-        bar.total = len(annotated)
+        bar.total, bar.also = len(annotated), loop.health
 
         def on_wave(_: int, candidates: int, kept: int) -> None:
             bar.note = f"{kept} of {candidates} seeds refined"
@@ -139,6 +140,7 @@ def shard(config: ShardStage, inputs: Mapping[str, Path], out: Path) -> None:
         _loop(config, out) as loop,
         progress.task(f"shard {number} of {of}", total=None, unit="candidates") as bar,
     ):
+        bar.also = loop.health
         made = make_shard(loop, annotated, rows, rounds, shard=number, of=of, on_done=bar.advance)
     _write_json(out / "shard.json", made)
 
@@ -164,7 +166,7 @@ def _loop(config: SynthesizeStage | RefineStage | ShardStage, out: Path) -> Iter
     with _pool(config.pool, config.ledger, out) as models:
         loop = Loop(
             config.seed, synthesis, names, family(synthesis.prompts), partial(models.stream, hold=curates), encode,
-            check, models.key_of, experience, models.lockstep, models.settle, out, apart,
+            check, models.key_of, experience, models.lockstep, models.settle, models.health, out, apart,
         )  # fmt: skip
         yield loop
         if apart and not isinstance(config, ShardStage):
