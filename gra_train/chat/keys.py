@@ -35,6 +35,26 @@ def key_of(value: Any) -> bytes:
     return hashlib.blake2b(encoded, digest_size=KEY).digest()
 
 
+def key_in_batch(key: bytes, row: int) -> bytes:
+    """The key of one answer of a batch: the record's, and 4 bytes for the row."""
+    return key + row.to_bytes(4, "big")
+
+
+def written(key: bytes) -> str:
+    """A key as tables name it: hex digits, and "/row" for one answer of a batch. Empty for no key."""
+    row = f"/{int.from_bytes(key[KEY:], 'big')}" if len(key) > KEY else ""
+    return key[:KEY].hex() + row
+
+
+def read(text: str) -> tuple[bytes, int | None]:
+    """(key of the record, row of the batch or None): the inverse of `written`. Raises ValueError for other text."""
+    digits, slash, row = text.partition("/")
+    key = bytes.fromhex(digits)
+    if len(key) != KEY:
+        raise ValueError(f"{len(key)} bytes")
+    return key, int(row) if slash else None
+
+
 def encode(answer: Answer) -> list[Any]:
     """An answer as a small JSON array; `decode` is its inverse. -inf is written as null."""
     if isinstance(answer, Reply):
@@ -43,13 +63,13 @@ def encode(answer: Answer) -> list[Any]:
     return [list(answer.logprobs), list(answer.tokens)]
 
 
-def decode(value: list[Any], key: str = "") -> Answer:
-    """key: where the ledger has it (see Ledger.answer), for the record of where a row came from."""
+def decode(value: list[Any], key: bytes = b"") -> Answer:
+    """key: where the ledger has it (see `key_in_batch`), for the record of where a row came from."""
     if len(value) > 2:
         text, finish, prompt, written, *scores = value
-        return Reply(text, finish, prompt, written, _log_probs(scores[0], "") if scores else None, key)
+        return Reply(text, finish, prompt, written, _log_probs(scores[0], b"") if scores else None, key)
     return _log_probs(value, key)
 
 
-def _log_probs(value: list[Any], key: str) -> TokenLogProbs:
+def _log_probs(value: list[Any], key: bytes) -> TokenLogProbs:
     return TokenLogProbs(tuple(float("-inf") if v is None else v for v in value[0]), tuple(value[1]), key=key)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gra_train.chat import ledger_index, segments
-from gra_train.chat.keys import batch_key, decode, encode, key_of, request_key
+from gra_train.chat.keys import batch_key, decode, encode, key_in_batch, key_of, read, request_key
 from gra_train.chat.ledger_index import OFFSET_BITS, Sorted
 from gra_train.chat.protocol import Answer
 from gra_train.chat.segments import KEY, Record, Writer
@@ -111,12 +111,12 @@ class Ledger:
             return None if body is None else segments.record_of(body)
 
     def answer(self, key: str) -> Answer | None:
-        """The answer with this `key` (of a Reply or TokenLogProbs): hex digits, and "/row" for one of a batch."""
-        digits, _, row = key.partition("/")
-        value = self.get(bytes.fromhex(digits))
+        """The answer under a key as tables name it (keys.written), or None. Raises ValueError for other text."""
+        record, row = read(key)
+        value = self.get(record)
         if value is None:
             return None
-        return decode(value[int(row)] if row else value, key)
+        return decode(value, record) if row is None else decode(value[row], key_in_batch(record, row))
 
     def put(
         self,

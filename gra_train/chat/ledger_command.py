@@ -89,16 +89,13 @@ def _export(words: argparse.Namespace) -> None:
 def _show(words: argparse.Namespace) -> None:
     import orjson
 
+    from gra_train.chat.keys import read
     from gra_train.chat.ledger import Ledger
 
-    digits, _, row = words.key.partition("/")
     try:
-        key = bytes.fromhex(digits)
-        number = int(row) if row else None
+        key, number = read(words.key)
     except ValueError:
-        key = b""
-    if len(key) != 16:
-        raise UserError(f"key {words.key!r}: expected 32 hex digits, and /row for one answer of a batch")
+        raise UserError(f"key {words.key!r}: expected 32 hex digits, and /row for one answer of a batch") from None
     with Ledger(words.folder) as ledger:
         record = ledger.record(key)
     if record is None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from gra_train.chat import segments
-from gra_train.chat.ledger import Ledger, decode
+from gra_train.chat.keys import decode, key_in_batch, written
+from gra_train.chat.ledger import Ledger
 from gra_train.chat.protocol import Reply
 from gra_train.chat.segments import KEY, Record
 from gra_train.errors import UserError
@@ -130,7 +131,7 @@ def _groups(folder: Path) -> Iterator[list[dict[str, Any]]]:
             for offset, length, body in segments.scan(path):
                 if body is None or segments.is_end(body) or not ledger.holds(body[:KEY], path, offset):
                     continue
-                rows += _rows(body[:KEY].hex(), segments.record_of(body))
+                rows += _rows(body[:KEY], segments.record_of(body))
                 size += length
                 if len(rows) >= _ROWS or size >= _BYTES:
                     yield rows
@@ -138,11 +139,11 @@ def _groups(folder: Path) -> Iterator[list[dict[str, Any]]]:
     yield rows
 
 
-def _rows(key: str, record: Record) -> Iterator[dict[str, Any]]:
+def _rows(key: bytes, record: Record) -> Iterator[dict[str, Any]]:
     for row, purpose, answer in _answers(record):
         scores = answer.logprobs if isinstance(answer, Reply) else answer
         yield {
-            "key": key if row is None else f"{key}/{row}", "kind": record.kind, "model": record.model,
+            "key": written(key if row is None else key_in_batch(key, row)), "kind": record.kind, "model": record.model,
             "purpose": purpose, "time": record.seconds, "latency_ms": record.latency_ms,
             "logprobs": scores and scores.logprobs, "tokens": scores and scores.tokens,
             **({"text": answer.text, "finish": answer.finish, "prompt_tokens": answer.prompt_tokens,

@@ -80,7 +80,7 @@ class Reply(Record):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     logprobs: TokenLogProbs | None = None
-    key: str = field(default="", compare=False)
+    key: bytes = field(default=b"", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class TokenLogProbs(Record):
 
     logprobs: tuple[float, ...]
     tokens: tuple[str, ...] = ()
-    key: str = field(default="", compare=False)
+    key: bytes = field(default=b"", compare=False)
 
     @property
     def total(self) -> float:

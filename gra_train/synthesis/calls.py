@@ -96,7 +96,7 @@ async def ask_all(
             except ParseError as error:
                 outcome = error.reason
                 failed.append(i)
-            key = key_of(call.model, request)
+            key = reply.key or key_of(call.model, request)
             trace.append(Attempt(call.prompt.kind, call.role, call.model, outcome, request.seed, key))
         waiting = failed
     return values

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from gra_train.chat.keys import written
 from gra_train.records import Fate, InstructionReview, Record, Review, Sample
 from gra_train.synthesis.calls import Attempt
 from gra_train.synthesis.decide import Decision
@@ -109,7 +110,7 @@ def _schema() -> Any:
 class CandidateTable:
     """candidates.parquet, written round by round and renamed into place on a clean exit.
 
-    `attempts` has every call, with the sampling seed and the request's key in the ledger (hexadecimal).
+    `attempts` has every call, with the sampling seed and the answer's key in the ledger (`gra-train ledger show KEY`).
     """
 
     def __init__(self, path: Path) -> None:
@@ -128,7 +129,7 @@ class CandidateTable:
 
         rows = [candidate.to_dict() for candidate in candidates]
         for attempt in (attempt for row in rows for attempt in row["attempts"]):
-            attempt["key"] = attempt["key"].hex()
+            attempt["key"] = written(attempt["key"])
         self._writer.write_table(pa.Table.from_pylist(rows, schema=self._schema))
 
     def __exit__(self, kind: object, *_: object) -> None:

@@ -131,6 +131,7 @@ async def _log_probs(
     ]
     answers = await telling.ask(*calls)
     kinds = [prompt.kind for prompt, _ in texts] * len(models)
-    for kind, (model, request) in zip(kinds, calls, strict=True):
-        telling.trace.append(Attempt(kind, role, model, SCORED, key=telling.key_of(model, request)))
+    for kind, (model, request), answer in zip(kinds, calls, answers, strict=True):
+        key = answer.key or telling.key_of(model, request)
+        telling.trace.append(Attempt(kind, role, model, SCORED, key=key))
     return [answers[i : i + len(texts)] for i in range(0, len(answers), len(texts))]
