@@ -3,11 +3,12 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+VENV_VLLM ?= .venv-vllm
 ARGS ?=
 FAST := not slow and not slurm and not gpu and not vllm and not browser
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help venv run test test-slow test-slurm lint types format ci clean
+.PHONY: help venv venv-vllm run bench test test-slow test-slurm test-vllm lint types format ci clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,14 +20,26 @@ $(READY): pyproject.toml constraints.txt .ci/venv.sh
 
 venv: $(READY) ## build .venv (the other targets do this when it is missing or stale)
 
+venv-vllm: $(VENV_VLLM)/.ready ## build .venv-vllm: vLLM for the CPU, for test-vllm and pool=mini_served
+
+$(VENV_VLLM)/.ready: constraints-vllm.txt .ci/vllm.sh | $(READY)
+	@bash .ci/vllm.sh $(VENV_VLLM) $(BIN)/python
+	@touch $@
+
 run: $(READY) ## the whole method on the miniature world: data, students, comparison table
 	gra-train run experiment=mini $(ARGS)
+
+bench: $(READY) ## the synthesis client beside its peers, against a server with a fixed latency (8 minutes)
+	python benchmarks/bench.py $(ARGS)
 
 test: $(READY) ## the fast tests, with the line coverage of gra_train (85% at least)
 	python -m pytest -n 2 -m "$(FAST)" --cov=gra_train --cov-fail-under=85 $(ARGS)
 
 test-slow: $(READY) ## the tests that take long
 	python -m pytest -n 2 -m "slow and not slurm and not gpu and not vllm and not browser" $(ARGS)
+
+test-vllm: $(READY) ## the tests on real vLLM servers (on the CPU; make venv-vllm first)
+	python -m pytest -m vllm $(ARGS)
 
 test-slurm: $(READY) ## the tests on real SLURM daemons (Debian: slurm-wlm, munge)
 	python -m pytest -m slurm $(ARGS)
@@ -48,7 +61,9 @@ ci: $(READY) ## everything that CI runs; in CI, a test that needs what CI instal
 	$(MAKE) test
 	$(MAKE) test-slow
 	$(MAKE) test-slurm
+	$(MAKE) venv-vllm
+	$(MAKE) test-vllm
 
 clean: ## remove .venv and caches; runs/ stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build *.egg-info .coverage .coverage.*
+	rm -rf $(VENV) $(VENV_VLLM) .mypy_cache .ruff_cache .pytest_cache build *.egg-info .coverage .coverage.*
 	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +
