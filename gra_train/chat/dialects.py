@@ -4,7 +4,7 @@
 |---|---|---|---|---|
 | regular expression    | structured_outputs | regex        | cannot       | refused (422)      |
 | JSON schema           | response_format    | the same     | the same     | ignored            |
-| several answers (`n`) | yes                | yes          | refused      | ignored            |
+| several answers (`n`) | yes                | yes          | an error     | ignored            |
 | log-probs of answer   | yes                | yes          | yes          | ignored            |
 | log-probs of prompt   | prompt_logprobs    | echo         | no           | no                 |
 
@@ -18,8 +18,10 @@ import re
 from typing import Any
 
 _OWNERS = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llama.cpp", "llama.cpp": "llama.cpp"}
-LISTS_ITS_MODELS = ("vllm", "sglang")
+LISTS_ITS_MODELS = ("vllm",)
 """Servers that answer to the names in GET /models and to no other."""
+ONE_ANSWER = ("llama.cpp",)
+"""Servers that answer `n` above 1 with an error that says nothing of it."""
 
 _TOO_LONG = re.compile(
     r"context[ _-]?(length|size|window)|maximum (sequence|input|model) length|exceed_context_size|too many tokens"
@@ -59,6 +61,12 @@ def refused_field(body: dict[str, Any], text: str) -> str | None:
 def too_long(text: str) -> bool:
     """Is this refusal about the model's window?"""
     return _TOO_LONG.search(text) is not None
+
+
+def window(text: str) -> int | None:
+    """The model's window in tokens, where a refusal names it."""
+    found = re.search(r"context (?:length|size|window)\D{0,20}(\d+)", text)
+    return int(found[1]) if found else None
 
 
 def prompt_logprobs(data: Any, ids: list[int]) -> list[float] | None:

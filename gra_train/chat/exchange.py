@@ -14,9 +14,9 @@ from gra_train.chat.templates import cut_at
 
 
 def body_of(
-    request: Completion, *, model: str, prompt: dict[str, Any], server: str, n: int, limited: bool
+    request: Completion, *, model: str, prompt: dict[str, Any], server: str, n: int, limit: int | None
 ) -> dict[str, Any]:
-    """prompt: the field that holds it. limited: by max_tokens; else by the model's window alone."""
+    """prompt: the field that holds it. limit: tokens to write at most; None: as many as the window holds."""
     sampling = request.sampling
     body: dict[str, Any] = {
         "model": model,
@@ -26,8 +26,8 @@ def body_of(
         # another try or sample is another draw; servers want a non-negative 32-bit number
         "seed": (request.seed + 1_000_003 * request.attempt + 15_485_863 * request.sample) % 2**31,
     }
-    if limited:
-        body["max_tokens"] = sampling.max_tokens
+    if limit is not None:
+        body["max_tokens"] = limit
     if sampling.stop:
         body["stop"] = sampling.stop
     if n > 1:

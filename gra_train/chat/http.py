@@ -167,20 +167,24 @@ class HttpModel:
 
     async def _complete(self, requests: Sequence[Completion]) -> tuple[list[Reply], float]:
         """One call with `n`, or one each where there is no `n`."""
-        first, n = requests[0], 1 if "n" in self._unknown else len(requests)
-        limited = True  # by max_tokens; else by the model's window, where both together do not fit
+        first = requests[0]
+        n = 1 if "n" in self._unknown or self._server in dialects.ONE_ANSWER else len(requests)
+        limit: int | None = first.sampling.max_tokens
 
         async def adapt(body: dict[str, Any], status: int, text: str) -> bool:
-            nonlocal limited
-            if limited and dialects.too_long(text):
-                limited = False
+            nonlocal limit
+            if limit == first.sampling.max_tokens and dialects.too_long(text):  # with the prompt more than the window
+                if self._verb == "completions":  # where no limit means 16 tokens
+                    limit = (dialects.window(text) or 0) - len(body["prompt"])
+                    return limit > 0
+                limit = None
                 return True
             return await self._adapt(body, status, text)
 
         self._evidence.begin()
         try:
             replies, seconds = await self.caller.call(
-                self._verb, lambda: self._body(first, n, limited), lambda data: replies_of(first, data), adapt
+                self._verb, lambda: self._body(first, n, limit), lambda data: replies_of(first, data), adapt
             )
             self._evidence.answer()
             self._notice(first, replies)
@@ -232,13 +236,13 @@ class HttpModel:
         texts = self.tokenizer.batch_decode([[t] for t in continuation_ids]) if self.settings.path else []
         return TokenLogProbs(tuple(values[len(prompt_ids) : len(ids)]), tuple(texts))
 
-    def _body(self, request: Completion, n: int, limited: bool) -> dict[str, Any]:
+    def _body(self, request: Completion, n: int, limit: int | None) -> dict[str, Any]:
         prompt: dict[str, Any]
         if self._verb == "completions":
             prompt = {"prompt": prompt_ids(self.tokenizer, [request.messages])[0]}
         else:
             prompt = {"messages": merge_system(request.messages) if self._merge_system else request.messages}
-        body = body_of(request, model=self.served_name, prompt=prompt, server=self._server, n=n, limited=limited)
+        body = body_of(request, model=self.served_name, prompt=prompt, server=self._server, n=n, limit=limit)
         for field in self._unknown:
             body.pop(field, None)
         return body

@@ -70,8 +70,11 @@ async def answer(request: web.Request) -> web.StreamResponse:
         raise web.HTTPTemporaryRedirect(f"http://localhost:{options.port}/v1/chat/completions")
     if model == "capacity8" and active > 8:
         return web.Response(status=429)
-    if model == "window" and ("max_tokens" in body or "long" in text):
+    room = 64 - len(body.get("prompt", ()))
+    if model == "window" and (body.get("max_tokens", 0) > (room if "prompt" in body else 0) or "long" in text):
         return web.json_response({"message": "This model's maximum context length is 64 tokens."}, status=400)
+    if model == "window" and "prompt" in body:
+        return web.json_response({"choices": [{"text": "x" * body["max_tokens"], "finish_reason": "length"}]})
     if "messages" not in body:
         return completions(model, body)
     if model == "no-system" and any(m["role"] == "system" for m in body["messages"]):

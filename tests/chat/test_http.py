@@ -252,6 +252,15 @@ def test_raw_completion_renders_here(server, tmp_path, model_dir):
     assert other.models["m"].fingerprint != pool.models["m"].fingerprint
 
 
+def test_raw_completions_fill_the_window(server, tmp_path, model_dir):
+    long = Completion(request().messages, sampling=Sampling(0.5, 0.9, 100))
+    (reply,), pool = ask_once(server, tmp_path, long, api="completions", served_name="window", path=str(model_dir))
+    ids = prompt_ids(pool.models["m"].tokenizer, [request().messages])[0]
+    assert len(reply.text) == 64 - len(ids)
+    assert reply.finish == "length"
+    assert pool.models["m"].caller.calls == 2
+
+
 def test_schemas_are_sent_and_their_neglect_is_said_and_counted(server, tmp_path, caplog):
     schema = '{"type": "object", "properties": {"score": {"type": "integer", "maximum": 10}}, "required": ["score"]}'
     (reply,), pool = ask_once(server, tmp_path, replace(request(), schema=schema), served_name="schema")
