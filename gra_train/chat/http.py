@@ -62,6 +62,7 @@ class HttpModel:
         self._merge_system = False
         self._system: asyncio.Future[bool] | None = None
         self._evidence = Evidence()
+        self._stops = model.on_failed_call == "stop"
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -192,7 +193,7 @@ class HttpModel:
             # as in process: a prompt that fills the window leaves no room to answer; an endless answer is cut, too
             if dialects.too_long(error.text) or error.status == ENDLESS:
                 return [Reply("", "length")] * len(requests), 0.0
-            if error.status in _HOPELESS or self.settings.on_failed_call == "stop":
+            if error.status in _HOPELESS or self._stops:
                 raise
             await self._evidence.tolerate(error)
             self._warn("refused", "%s (it answers others: this answer counts as missing)", error)
