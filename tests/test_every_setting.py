@@ -62,6 +62,7 @@ def test_every_experiment_runs_and_every_setting_is_read(tmp_path, transformers_
     )
     fields = ["data=own", f"data.path={own}", "data.format=fields", "data.fields={instruction: q, response: a}"]
     fields.append("data.on_bad_row=skip")
+    fields += ["synthesis.decontaminate.against=[evaluation,triviaqa]", "synthesis.decontaminate.missing=skip"]
     code, errors = walk(runs, "sft", *MINI, *fields, "compare.baseline=own", "resources=cpu2")
     assert code == 0, errors
 
@@ -70,6 +71,11 @@ def test_every_experiment_runs_and_every_setting_is_read(tmp_path, transformers_
     served = ["synthesis.max_candidates=2", "synthesis.review.scoring=text", "synthesis.parse_retries=0"]
     served.append("synthesis.roles=adaptive")
     code, errors = walk(runs, "synthesize", *MINI, f"pool={pool}", *served, "seeds.limit=2")
+    assert code == 0, errors
+    names = [{"name": n, "path": "mini:wren"} for n in ("one", "two", "three", "four", "five")]
+    (ours := tmp_path / "ours.yaml").write_text(json.dumps({"models": names}))
+    start = ["pool.serve.engine=transformers", f"pool.serve.python={sys.executable}"]
+    code, errors = walk(runs, "synthesize", *MINI, f"pool={ours}", *served, *start, "seeds.limit=2")
     assert code == 0, errors
 
     code, errors = walk(runs, "synthesize", *MINI, "synthesis.shard=1/2", "seed=1")

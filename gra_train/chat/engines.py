@@ -59,21 +59,17 @@ def _probe(python: Path, engine: str, env: tuple[tuple[str, str], ...]) -> tuple
     return missing, torch
 
 
-def served_name(engine: str, models: Sequence[Model], model: Model) -> str:
-    """The name of `model` at the server of `models`. transformers serve knows a model by its path alone."""
-    if engine == "transformers":
-        return model_folder(model.path)
-    if adapter_base(model.path):
-        return model.name
-    return next(m.name for m in models if not adapter_base(m.path))
+def vllm_name(models: Sequence[Model], model: Model) -> str:
+    """The name of `model` at the server of `models`: an adapter's own, else that of the first with weights."""
+    return model.name if adapter_base(model.path) else next(m.name for m in models if not adapter_base(m.path))
 
 
-def vllm(models: Sequence[Model], settings: Serve, *, port: int, cpu: bool) -> list[str]:
+def vllm(models: Sequence[Model], settings: Serve, *, port: int) -> list[str]:
     """`vllm serve` of the models' common base, adapters as LoRA modules."""
     first = models[0]
     adapters = {m.name: model_folder(m.path) for m in models if adapter_base(m.path)}
     base = model_folder(adapter_base(first.path) or first.path)
-    own = [served_name("vllm", models, m) for m in models if m.name not in adapters][:1] or [f"{first.name}-base"]
+    own = [m.name for m in models if m.name not in adapters][:1] or [f"{first.name}-base"]
     # what `vllm serve` runs; that command itself asks for the distribution "vllm", which other builds have not
     command = [str(interpreter(settings)), "-m", "vllm.entrypoints.openai.api_server", "--model", base]
     command += ["--served-model-name", *own, "--host", "127.0.0.1", "--port", str(port), "--dtype", first.dtype]
@@ -93,10 +89,34 @@ def vllm(models: Sequence[Model], settings: Serve, *, port: int, cpu: bool) -> l
     return command
 
 
-def transformers(models: Sequence[Model], settings: Serve, *, port: int, cpu: bool) -> list[str]:
-    """`transformers serve` of one folder, batching continuously."""
-    first = models[0]
-    command = [str(interpreter(settings).with_name("transformers")), "serve", model_folder(first.path)]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", first.dtype, "--continuous-batching"]
+def transformers(model: Model, settings: Serve, *, port: int, cpu: bool, folder: Path) -> list[str]:
+    """`transformers serve` of one model. Not with --continuous-batching: that would take temperature and top_p from the
+    first request that it meets, for all (docs/log.md)."""
+    from huggingface_hub import constants
+
+    Path(constants.HF_HUB_CACHE).mkdir(parents=True, exist_ok=True)  # without it, /v1/models is a 500
+    command = [str(interpreter(settings).with_name("transformers")), "serve", sampling(model, folder)]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", model.dtype]
     command += ["--device", "cpu" if cpu else "cuda"]
-    return command + ["--trust-remote-code"] * first.trust_remote_code
+    return command + ["--trust-remote-code"] * model.trust_remote_code
+
+
+def sampling(model: Model, folder: Path) -> str:
+    """The model's folder with a generation_config.json that samples as requests ask for: links in `folder`.
+
+    transformers serve samples only where that file says so, and adds the file's top_k and penalties. A Hub name is
+    returned as it is.
+    """
+    own = Path(model_folder(model.path))
+    if not own.is_dir():
+        return str(own)
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in own.iterdir():
+        link = folder / file.name
+        if not link.exists() and file.name != "generation_config.json":
+            link.symlink_to(file.absolute())
+    config = own / "generation_config.json"
+    values = json.loads(config.read_text()) if config.is_file() else {}
+    plain = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
+    (folder / config.name).write_text(json.dumps(values | plain))
+    return str(folder.absolute())

@@ -22,6 +22,8 @@ from gra_train.schema import Model
 PROMPT = "Name one colour, one animal and one number."
 TOKENS, TOP = 4, 5
 _TOLERANCE = 0.25  # mean difference of log-probabilities; bfloat16 on other hardware gives a tenth of that or so
+OURS = "served:"
+"""How the revision of a server that we started begins (serve.identity)."""
 Probe = list[dict[str, float]]
 """For each token of the answer: the likeliest tokens and their natural-log probabilities."""
 
@@ -45,6 +47,8 @@ def fingerprint(folder: Path, model: Model, served_name: str, probe: Probe) -> s
     Raises UserError if there is neither a revision nor a probe, or if the probe is not the one that was stored.
     """
     name, revision = model.name, model.revision
+    if revision.startswith(OURS):  # says what the weights are, wherever they are served under whatever name
+        served_name = OURS
     if not revision and not probe:
         raise UserError(
             f"model {name!r}: revision is required behind a server that gives no log-probabilities (a Hub revision, "

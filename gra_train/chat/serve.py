@@ -19,6 +19,7 @@ from pathlib import Path
 
 from gra_train.chat import engines
 from gra_train.chat.guard import SECRET
+from gra_train.chat.identity import OURS
 from gra_train.errors import UserError
 from gra_train.locate import adapter_base, fingerprint, model_folder
 from gra_train.schema import Model, Pool, Serve
@@ -38,14 +39,19 @@ class Plan:
     def name(self) -> str:
         return self.models[0].name
 
-    def served_name(self, model: Model) -> str:
-        """The name that `model` has at this server."""
-        return engines.served_name(self.settings.engine, self.models, model)
+    def served_name(self, model: Model, folder: Path) -> str:
+        """The name that `model` has at this server; transformers serve knows it by its path alone."""
+        if self.settings.engine == "transformers":
+            return engines.sampling(model, folder)
+        return engines.vllm_name(self.models, model)
 
-    def command(self, port: int) -> list[str]:
-        """The command line, for this port of 127.0.0.1."""
-        build_command = engines.vllm if self.settings.engine == "vllm" else engines.transformers
-        return [*build_command(self.models, self.settings, port=port, cpu=self.cpu), *self.settings.arguments]
+    def command(self, port: int, folder: Path) -> list[str]:
+        """The command line, for this port of 127.0.0.1. folder: where files of the server may be made."""
+        if self.settings.engine == "transformers":
+            command = engines.transformers(self.models[0], self.settings, port=port, cpu=self.cpu, folder=folder)
+        else:
+            command = engines.vllm(self.models, self.settings, port=port)
+        return [*command, *self.settings.arguments]
 
     @cached_property
     def environment(self) -> dict[str, str]:
@@ -97,7 +103,7 @@ def identity(model: Model) -> str:
     paths = [model.path, *filter(None, [adapter_base(model.path)])]
     weights = [fingerprint(p) if Path(model_folder(p)).is_dir() else _commit(p, model) for p in paths]
     payload = json.dumps([serve.engine, weights, model.dtype, serve.arguments])
-    return f"served:{hashlib.sha256(payload.encode()).hexdigest()[:16]}"
+    return f"{OURS}{hashlib.sha256(payload.encode()).hexdigest()[:16]}"
 
 
 def visible_gpus() -> list[str]:
@@ -139,6 +145,11 @@ def _plan(models: tuple[Model, ...]) -> Plan:
         if settings.tensor_parallel > 1:
             raise UserError(f"model {first.name!r}: tensor_parallel > 1 needs engine=vllm.")
     cpu = "+cpu" in torch or (settings.engine == "transformers" and not visible_gpus())
+    if cpu and settings.gpus:
+        raise UserError(
+            f"model {first.name!r}: serve.gpus={settings.gpus}, but "
+            + (f"{engines.interpreter(settings)} has a CPU build of torch." if "+cpu" in torch else "there is no GPU.")
+        )
     return Plan(models, settings, cpu)
 
 

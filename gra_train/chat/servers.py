@@ -67,6 +67,7 @@ class Server:
 
     def __init__(self, plan: Plan, log_file: Path) -> None:
         self.plan, self.log = plan, log_file
+        self._files = log_file.with_suffix("")
         self._reserved = reserve_port(plan.settings.port, plan.name)
         self.port = int(self._reserved.getsockname()[1])
         self.guard: subprocess.Popen[bytes] | None = None
@@ -74,7 +75,7 @@ class Server:
         self.given_up = False
 
     def start(self) -> None:
-        command = [sys.executable, guard.__file__, str(self.log), *self.plan.command(self.port)]
+        command = [sys.executable, guard.__file__, str(self.log), *self.plan.command(self.port, self._files)]
         self.guard = subprocess.Popen(command, stdin=subprocess.PIPE, env=self.plan.environment)
         self.starts += 1
 
@@ -95,7 +96,7 @@ class Server:
         return change(
             model,
             url=f"http://127.0.0.1:{self.port}/v1",
-            served_name=self.plan.served_name(model),
+            served_name=self.plan.served_name(model, self._files),
             revision=identity(model),
             serve={},
             give_up_s=max(model.give_up_s, self.plan.settings.start_timeout_s),
@@ -166,6 +167,7 @@ class _Keeper:
 
     def _run(self) -> None:
         due: dict[int, float] = {}
+        left = [server.plan.settings.restarts for server in self._servers]
         while not self._stop.wait(0.25):
             for i, server in enumerate(self._servers):
                 if server.code is None or server.given_up:
@@ -174,10 +176,11 @@ class _Keeper:
                     if time.monotonic() >= due[i]:
                         del due[i]
                         server.start()
-                elif server.starts > server.plan.settings.restarts:
+                elif not left[i]:
                     server.given_up = True
                     log.error("model %r: no more restarts. %s", server.plan.name, server.story())
                 else:
+                    left[i] -= 1
                     wait = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** (server.starts - 1))
                     due[i] = time.monotonic() + wait
                     log.warning(

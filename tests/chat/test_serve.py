@@ -100,13 +100,13 @@ def test_models_of_one_folder_share_a_server_and_adapters_are_its_modules(pool, 
     models = pool(*(Model(name=n, path=str(p)) for n, p in folders.items()), arguments=["--max-model-len", "99"])
     first, second = plan_servers(models)
     assert [m.name for m in first.models] == ["one", "two", "a", "b"]
-    assert [first.served_name(m) for m in first.models] == ["one", "one", "a", "b"]
-    command = " ".join(first.command(4711))
+    assert [first.served_name(m, tmp_path) for m in first.models] == ["one", "one", "a", "b"]
+    command = " ".join(first.command(4711, tmp_path))
     assert f"--model {model_dir} --served-model-name one --host 127.0.0.1 --port 4711 --dtype float32" in command
     assert f"--enable-lora --max-loras 2 --max-lora-rank 32 --lora-modules a={tmp_path}/a b={tmp_path}/b" in command
     assert command.endswith("--max-model-len 99")
     assert second.name == "other"
-    assert "lora" not in " ".join(second.command(1))
+    assert "lora" not in " ".join(second.command(1, tmp_path))
     names = {m.name: identity(m) for m in models}
     assert names["one"] == names["two"]
     assert len(set(names.values())) == 4  # the folder, each adapter on it, the other folder
@@ -132,13 +132,14 @@ def test_gpus_are_spread_over_the_models_that_have_none_by_hand(pool, gpus, mode
     found = plan_servers(pool(large, by_hand, Model(name="c", path="mini:wren")))
     assert [p.gpus for p in found] == [("4", "6", "7"), ("5",), ("GPU-8f",)]
     assert found[0].environment["CUDA_VISIBLE_DEVICES"] == "4,6,7"
-    assert "--tensor-parallel-size 3" in " ".join(found[0].command(1))
+    assert "--tensor-parallel-size 3" in " ".join(found[0].command(1, Path()))
 
 
 WRONG = {
     "too few GPUs": (dict(tensor_parallel=4), {}, r"need 4 GPUs; 2 of the 2 on this machine are free"),
     "a GPU that is not there": (dict(gpus=[2]), {}, r"serve.gpus=\[2\]: this machine shows 2 GPUs"),
     "GPUs and ranks": (dict(gpus=[0, 1]), {}, r"serve.gpus=\[0, 1\] but tensor_parallel=1"),
+    "the number of one, on a CPU": (dict(gpus=[0]), {}, r"serve.gpus=\[0\], but .* has a CPU build of torch"),
     "a key": (dict(env={"MY_API_KEY": "canary-1234"}), {}, "serve has MY_API_KEY; a key in a configuration"),
     "a key as argument": (dict(arguments=["--api-key", "canary-1234"]), {}, "serve has --api-key"),
     "no interpreter": (dict(python="/nowhere/python"), {}, "serve.python='/nowhere/python' does not exist"),

@@ -98,6 +98,41 @@ def test_synthesize_writes_every_candidate_with_its_fate(base):
     assert metrics[-1]["synthesis/kept/rows"] == len(kept)
 
 
+def test_lineage_names_every_call(base):
+    """Each call with its key in the ledger: what was sampled with its seed, what was scored without."""
+    out = run(base, "gra", small())
+    table = pq.read_table(out / "candidates.parquet").to_pylist()
+    counted = json.loads((out / "usage.json").read_text())["total"]["asked"]
+    calls = [a for row in table for a in row["attempts"]]
+    assert len(calls) == counted
+    assert all(len(bytes.fromhex(a["key"].partition("/")[0])) == 16 for a in calls)
+    assert all((a["seed"] is None) == (a["outcome"] == "scored") for a in calls)
+    sampled = [(a["key"], a["seed"]) for a in calls if a["seed"] is not None]
+    assert len(set(sampled)) == len(sampled)
+    for row in table:
+        if row["mu"] is not None:  # instruction and response under three reviewers, with each one's own prompts
+            assert sum(a["outcome"] == "scored" and a["role"] == "reviewer" for a in row["attempts"]) == 3 + 6
+
+
+def test_adaptive_roles_write_their_weights_and_come_back_to_the_same_bytes(base):
+    settings = small(roles="adaptive", rounds=1, max_candidates=64, target=40)
+    first, second = run(base, "adaptive-1", settings), run(base, "adaptive-2", settings)
+    assert contents(first) == contents(second)
+    assert computed(second) == 0
+    weights = [json.loads(line) for line in (first / "weights.jsonl").read_text().splitlines()]
+    assert [w["first"] for w in weights] == [0, 16, 32, 48]
+    assert weights[0]["acceptance"] == {}
+    proposed = [sum(n for known in w["acceptance"].values() for _, n in known.values()) for w in weights]
+    assert proposed == [0, 16, 32, 48]
+    table = pq.read_table(first / "candidates.parquet").to_pylist()
+    for row in table:
+        assert (row["weighted_decision"] is None) == (row["decision"] is None)
+        assert len(row["weights"]) == 3
+    rules = json.loads((first / "funnel.json").read_text())["agreement"]["adaptive"]
+    decided = sum(row["decision"] is not None for row in table)
+    assert all(sum(d["rows"] for d in rules[rule].values()) == decided for rule in ("plain", "weighted"))
+
+
 def test_the_second_time_nothing_is_computed_and_every_byte_is_the_same(base):
     first = run(base, "again-1", small())
     second = run(base, "again-2", small())
@@ -179,9 +214,10 @@ def test_written_scores_go_through_the_same_interface(base):
     assert sum(report["fates"].values()) == 16
 
 
-def test_the_paper_prompts_on_models_that_cannot_follow_them(base):
-    """A model of this size cannot answer in tags: every candidate ends with a reason, and the counts add up."""
-    out = run(base, "tags", small(prompts="tags", review=Review(), max_candidates=16, parse_retries=1))
+@pytest.mark.parametrize("name", ["tags", "json"])
+def test_the_paper_prompts_on_models_that_cannot_follow_them(base, name):
+    """A model of this size cannot answer in such forms: every candidate ends with a reason, and the counts add up."""
+    out = run(base, name, small(prompts=name, review=Review(), max_candidates=16, parse_retries=1))
     report = json.loads((out / "funnel.json").read_text())
     assert sum(report["fates"].values()) == 16
     assert report["fates"]["kept"] == len(read_samples(out)) == 0
@@ -199,7 +235,9 @@ def test_a_pool_that_is_too_small_is_refused_before_a_model_is_loaded(base):
 def test_distill_answers_given_instructions(base):
     out = base / "distill" / "work-1"
     out.mkdir(parents=True)
-    config = DistillStage(0, Pool(models=[LARGE]), DataFile(path="mini:instructions"), 20, small(), str(base / "ledger"))
+    config = DistillStage(
+        0, Pool(models=[LARGE]), DataFile(path="mini:instructions"), 20, small(), str(base / "ledger")
+    )
     distill(config, {"seeds": base / "seeds" / "result"}, out)
     rows = read_samples(out)
     assert 15 <= len(rows) <= 20
