@@ -123,7 +123,7 @@ def visible_gpus() -> list[str]:
 def _shared(model: Model) -> str:
     """Equal for models that one server can answer for."""
     base = adapter_base(model.path) if model.serve["engine"] == "vllm" else ""
-    return json.dumps([base or model.path, model.revision, model.dtype, model.trust_remote_code, model.serve])
+    return json.dumps([model_folder(base or model.path), model.revision, model.dtype, model.trust_remote_code, model.serve])
 
 
 def _plan(models: tuple[Model, ...]) -> Plan:
