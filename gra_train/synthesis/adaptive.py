@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import random
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import isfinite, log
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 MIN_REVIEWED = 50
 """Reviewed candidates of a domain below which its reviewers count alike."""
+MOST_REVIEWED = 20_000
+"""The latest reviewed candidates of a domain that reliability is estimated from (about two seconds of one core)."""
 _LEAST, _MOST = 0.55, 0.95  # reliabilities are taken as no lower and no higher: an estimate is not a certainty
 
 
@@ -104,13 +107,17 @@ class Experience:
         """The weights for the wave that starts at candidate `first`; kept in `frozen`."""
         acceptance = {domain: dict(sorted(known.items())) for domain, known in sorted(self._acceptance.items())}
         reliability = {
-            domain: _reliability([self._models[m] for m in models], tasks, votes)
-            for domain, (tasks, models, votes) in sorted(self._votes.items())
-            if tasks[-1] + 1 >= MIN_REVIEWED
+            domain: self._reliability(*known)
+            for domain, known in sorted(self._votes.items())
+            if known[0][-1] + 1 >= MIN_REVIEWED
         }
         weights = Weights(round, first, acceptance, {d: known for d, known in reliability.items() if known})
         self.frozen.append(weights)
         return weights
+
+    def _reliability(self, tasks: array[int], models: array[int], votes: array[int]) -> dict[str, float]:
+        first = bisect_left(tasks, tasks[-1] + 1 - MOST_REVIEWED)
+        return _reliability([self._models[m] for m in models[first:]], tasks[first:], votes[first:])
 
 
 def _reliability(models: Sequence[str], tasks: Sequence[int], votes: Sequence[int]) -> dict[str, float]:
