@@ -5,6 +5,7 @@ Deterministic: no dates, no paths of this machine.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from gra_train.reporting.markup import grid, percent
 from gra_train.reporting.reports import gather
 from gra_train.reporting.table import REVIEWERS
 from gra_train.runs import read_json
-from gra_train.schema import DataFile, Model
+from gra_train.schema import DataFile, Model, Synthesis
 from gra_train.settings import build
 
 COLUMNS = {
@@ -154,8 +155,9 @@ def _shown(value: Any) -> str:
 
 
 def _decisions(config: Mapping[str, Any]) -> str:
-    """Every setting of the synthesis, as it was."""
+    """Every setting of the synthesis that could change its result, as it was."""
     rows = [["seed", str(config["seed"])]]
+    effort = {f.name for f in dataclasses.fields(Synthesis) if not f.metadata["identity"]}
 
     def walk(prefix: str, values: Mapping[str, Any]) -> None:
         for key, value in values.items():
@@ -164,7 +166,7 @@ def _decisions(config: Mapping[str, Any]) -> str:
             elif key not in ("folder", "license"):  # a place on this machine; told elsewhere
                 rows.append([f"{prefix}{key}", _shown(value)])
 
-    walk("synthesis.", config["synthesis"])
+    walk("synthesis.", {key: value for key, value in config["synthesis"].items() if key not in effort})
     return grid(["setting", "value"], rows)
 
 
