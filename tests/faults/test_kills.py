@@ -20,7 +20,7 @@ SEED = 20260511
 def test_kill_9_of_the_client_at_a_quarter_half_and_three_quarters(server, client, calm):
     rng, run = random.Random(SEED), client(server.url)
     server.control(latency=0.06)
-    lost = 0
+    lost, may_be_sent_again = 0, 0
     for share in (0.25, 0.5, 0.75):
         run.start()
         wait_for(server, share * calm["calls"], run)
@@ -29,13 +29,12 @@ def test_kill_9_of_the_client_at_a_quarter_half_and_three_quarters(server, clien
         run.kill()
         in_flight = lost_in_flight(server, run)
         print(f"seed {SEED}: killed {delay:.3f} s after {share:.0%} of {calm['calls']} calls, {in_flight} in flight")
-        assert 0 <= in_flight - lost <= MODELS * WINDOW
-        lost = max(lost, in_flight)
+        assert 0 <= in_flight <= lost + MODELS * WINDOW
+        lost, may_be_sent_again = in_flight, may_be_sent_again + in_flight
     run.complete()
     stats = server.stats()
     assert run.results() == calm["results"]
-    assert stats["received"] - stats["requests"] <= 3 * MODELS * WINDOW
-    assert stats["again"] <= 3 * MODELS * WINDOW
+    assert stats["again"] <= stats["received"] - stats["requests"] <= may_be_sent_again
 
 
 @pytest.mark.slow
