@@ -228,6 +228,8 @@ class HttpModel:
         except RefusedError as error:
             if not error.status:
                 raise
+            if dialects.too_long(error.text):  # as in process: what is beyond the window has no probability
+                values = [float("-inf")] * len(ids)
             cause = str(error)
         if values is None:
             raise ModelError(

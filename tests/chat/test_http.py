@@ -159,6 +159,13 @@ def test_likelihoods_where_the_server_has_them(server, tmp_path, model_dir, serv
     assert "".join(answers[0].tokens) == "Bob gives"
 
 
+def test_likelihoods_beyond_the_window(server, tmp_path, model_dir):
+    (scores,), _ = ask_once(
+        server, tmp_path, Likelihood(request("long " * 50).messages, "7"), served_name="window", path=str(model_dir)
+    )
+    assert scores.total == float("-inf")
+
+
 def test_likelihoods_where_it_has_not(server, tmp_path, model_dir):
     ask = Likelihood(request().messages, "Bob gives")
     with pytest.raises(ModelError, match="no log-probabilities"):
