@@ -1,0 +1,58 @@
+"""Near-duplicates of more rows than one curation node takes: MinHash with datatrove over candidates.parquet.
+
+    pip install "datatrove[io]" spacy
+    python docs/examples/dedup_datatrove.py OUT runs/synthesize-*/result/candidates.parquet [--tasks 8]
+
+-> OUT/kept/*.parquet: what review let pass, of near-copies one. What differs from our curation: word n-grams in place of
+embeddings (paraphrases stay), the first of a cluster stays in place of the best, and nothing is compared with the seeds.
+On a cluster replace LocalPipelineExecutor by SlurmPipelineExecutor (partition=, time=, depends=): the four steps and
+their arguments stay as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from datatrove.executor import LocalPipelineExecutor
+from datatrove.pipeline.dedup import MinhashDedupSignature
+from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupBuckets, MinhashDedupCluster, MinhashDedupFilter
+from datatrove.pipeline.filters import LambdaFilter
+from datatrove.pipeline.readers import ParquetReader
+from datatrove.pipeline.writers import ParquetWriter
+
+GOOD = ("kept", "duplicate", "surplus")
+"""Fates of candidates that review let pass; `duplicate` is decided again here, over all runs together."""
+MINHASH = MinhashConfig(n_grams=3, num_buckets=14, hashes_per_bucket=8)
+"""Instructions are short: 3-grams of words. 14 x 8 hashes find 92% of the pairs of Jaccard similarity 0.8."""
+
+
+def passed_review(document: object) -> bool:
+    return document.metadata["fate"] in GOOD  # type: ignore[attr-defined]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("candidates", type=Path, nargs="+")
+    parser.add_argument("--tasks", type=int, default=8, help="parallel tasks of the first and the last step")
+    options = parser.parse_args()
+    work, inputs = options.out / "work", options.out / "inputs"
+    inputs.mkdir(parents=True)
+    for i, file in enumerate(options.candidates):  # one folder of files is what a reader takes
+        shutil.copyfile(file, inputs / f"{i:05d}.parquet")
+
+    read = [ParquetReader(str(inputs), text_key="instruction", id_key="id"), LambdaFilter(passed_review)]
+    steps = [
+        ("signatures", options.tasks, [*read, MinhashDedupSignature(f"{work}/signatures", config=MINHASH)]),
+        ("buckets", MINHASH.num_buckets, [MinhashDedupBuckets(f"{work}/signatures", f"{work}/buckets", config=MINHASH)]),
+        ("clusters", 1, [MinhashDedupCluster(f"{work}/buckets", f"{work}/remove", config=MINHASH)]),
+        ("filter", options.tasks, [*read, MinhashDedupFilter(f"{work}/remove"), ParquetWriter(f"{options.out}/kept")]),
+    ]
+    for name, tasks, pipeline in steps:
+        LocalPipelineExecutor(pipeline, tasks=tasks, logging_dir=f"{work}/logs/{name}").run()
+
+
+if __name__ == "__main__":
+    main()
