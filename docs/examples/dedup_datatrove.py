@@ -3,10 +3,10 @@
     pip install "datatrove[io]" spacy
     python docs/examples/dedup_datatrove.py OUT runs/synthesize-*/result/candidates.parquet [--tasks 8]
 
--> OUT/kept/*.parquet: what review let pass, of near-copies one. What differs from our curation: word n-grams in place of
-embeddings (paraphrases stay), the first of a cluster stays in place of the best, and nothing is compared with the seeds.
-On a cluster replace LocalPipelineExecutor by SlurmPipelineExecutor (partition=, time=, depends=): the four steps and
-their arguments stay as they are.
+-> OUT/kept/*.parquet: what review let pass, of near-copies one. What differs from our curation: word n-grams in place
+of embeddings (paraphrases stay), the first of a cluster stays in place of the best, and nothing is compared with the
+seeds. On a cluster replace LocalPipelineExecutor by SlurmPipelineExecutor (partition=, time=, depends=): the four steps
+and their arguments stay as they are.
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ def main() -> None:
         shutil.copyfile(file, inputs / f"{i:05d}.parquet")
 
     read = [ParquetReader(str(inputs), text_key="instruction", id_key="id"), LambdaFilter(passed_review)]
+    signatures, buckets, remove = (f"{work}/{name}" for name in ("signatures", "buckets", "remove"))
     steps = [
-        ("signatures", options.tasks, [*read, MinhashDedupSignature(f"{work}/signatures", config=MINHASH)]),
-        ("buckets", MINHASH.num_buckets, [MinhashDedupBuckets(f"{work}/signatures", f"{work}/buckets", config=MINHASH)]),
-        ("clusters", 1, [MinhashDedupCluster(f"{work}/buckets", f"{work}/remove", config=MINHASH)]),
-        ("filter", options.tasks, [*read, MinhashDedupFilter(f"{work}/remove"), ParquetWriter(f"{options.out}/kept")]),
+        ("signatures", options.tasks, [*read, MinhashDedupSignature(signatures, config=MINHASH)]),
+        ("buckets", MINHASH.num_buckets, [MinhashDedupBuckets(signatures, buckets, config=MINHASH)]),
+        ("clusters", 1, [MinhashDedupCluster(buckets, remove, config=MINHASH)]),
+        ("filter", options.tasks, [*read, MinhashDedupFilter(remove), ParquetWriter(f"{options.out}/kept")]),
     ]
     for name, tasks, pipeline in steps:
         LocalPipelineExecutor(pipeline, tasks=tasks, logging_dir=f"{work}/logs/{name}").run()
