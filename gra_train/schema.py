@@ -37,7 +37,8 @@ class Serve(Section):
                           identity=False)  # fmt: skip
     gpus: list[int] = setting([], "GPUs of the server, by number; empty: free ones are assigned", identity=False)
     tensor_parallel: int = setting(1, "GPUs that hold one model together (vLLM)", min=1, identity=False)
-    port: int = setting(0, "port on this machine; 0: a free one", min=0, max=65535, identity=False)
+    replicas: int = setting(1, "servers of the model side by side, each on GPUs of its own", min=1, identity=False)
+    port: int = setting(0, "port (of replicas the first); 0: a free one", min=0, max=65535, identity=False)
     env: dict[str, str] = setting({}, "environment variables of the server, beside this process's", identity=False)
     arguments: list[str] = setting([], "further arguments, e.g. [--max-model-len, '8192']; part of the ledger's keys")
     start_timeout_s: float = setting(900.0, "until the server answers", unit="s", min=1, identity=False)

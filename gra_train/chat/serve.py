@@ -28,16 +28,30 @@ from gra_train.settings import build, change, overlaid, plain
 
 @dataclass(frozen=True)
 class Plan:
-    """A server to be started for `models`, which differ at most in their adapters. cpu: it computes without GPUs."""
+    """A server to be started for `models`, which differ at most in their adapters.
+
+    cpu: it computes without GPUs. replica: which of several equal servers.
+    """
 
     models: tuple[Model, ...]
     settings: Serve
     cpu: bool
     gpus: tuple[str, ...] = ()
+    replica: int = 0
 
     @property
     def name(self) -> str:
-        return self.models[0].name
+        return self.models[0].name + (f"-{self.replica + 1}" if self.replica else "")
+
+    @property
+    def names(self) -> list[str]:
+        """The models that it answers for."""
+        return [model.name for model in self.models]
+
+    @property
+    def port(self) -> int:
+        """The port that is asked for, 0 for any."""
+        return self.settings.port and self.settings.port + self.replica
 
     def served_name(self, model: Model, folder: Path) -> str:
         """The name that `model` has at this server; transformers serve knows it by its path alone."""
@@ -88,7 +102,11 @@ def plan_servers(models: Sequence[Model]) -> list[Plan]:
             if not model.path:
                 raise UserError(f"model {model.name!r}: for a server of ours, give path=, its folder or Hub name.")
             groups.setdefault(_shared(model), []).append(model)
-    plans = [_plan(tuple(group)) for group in groups.values()]
+    plans = [
+        replace(plan, replica=i)
+        for plan in (_plan(tuple(group)) for group in groups.values())
+        for i in range(plan.settings.replicas)
+    ]
     _check_ports(plans)
     return _with_gpus(plans)
 
@@ -123,7 +141,9 @@ def visible_gpus() -> list[str]:
 def _shared(model: Model) -> str:
     """Equal for models that one server can answer for."""
     base = adapter_base(model.path) if model.serve["engine"] == "vllm" else ""
-    return json.dumps([model_folder(base or model.path), model.revision, model.dtype, model.trust_remote_code, model.serve])
+    return json.dumps(
+        [model_folder(base or model.path), model.revision, model.dtype, model.trust_remote_code, model.serve]
+    )
 
 
 def _plan(models: tuple[Model, ...]) -> Plan:
@@ -156,15 +176,13 @@ def _plan(models: tuple[Model, ...]) -> Plan:
 def _check_ports(plans: Sequence[Plan]) -> None:
     given: dict[int, str] = {}
     for plan in plans:
-        port = plan.settings.port
-        if not port:
-            continue
-        if port in given:
+        if plan.port in given:
             raise UserError(
-                f"models {given[port]!r} and {plan.name!r}: both serve.port={port}; leave it out: 0 is free."
+                f"servers {given[plan.port]!r} and {plan.name!r}: both serve.port={plan.port}; leave it out."
             )
-        given[port] = plan.name
-        reserve_port(port, plan.name).close()
+        if plan.port:
+            given[plan.port] = plan.name
+            reserve_port(plan.port, plan.name).close()
 
 
 def reserve_port(port: int, name: str) -> socket.socket:
@@ -187,10 +205,11 @@ def _with_gpus(plans: Sequence[Plan]) -> list[Plan]:
     visible = visible_gpus()
     wanting = [plan for plan in plans if not plan.cpu]
     for plan in wanting:
-        given, ranks = plan.settings.gpus, plan.settings.tensor_parallel
-        if given and len(given) != ranks:
+        given, ranks, replicas = plan.settings.gpus, plan.settings.tensor_parallel, plan.settings.replicas
+        if given and len(given) != ranks * replicas:
             raise UserError(
-                f"model {plan.name!r}: serve.gpus={given} but tensor_parallel={ranks}; give as many GPUs as that."
+                f"model {plan.name!r}: serve.gpus={given} but tensor_parallel={ranks} and replicas={replicas}; give "
+                f"{ranks * replicas}."
             )
         if wrong := [g for g in given if not 0 <= g < len(visible)]:
             raise UserError(f"model {plan.name!r}: serve.gpus={wrong}: this machine shows {len(visible)} GPUs.")
@@ -206,7 +225,9 @@ def _with_gpus(plans: Sequence[Plan]) -> list[Plan]:
     placed = []
     for plan in plans:
         if not plan.cpu:
-            numbers = plan.settings.gpus or [free.pop(0) for _ in range(plan.settings.tensor_parallel)]
+            ranks = plan.settings.tensor_parallel
+            own = plan.settings.gpus[ranks * plan.replica : ranks * (plan.replica + 1)]
+            numbers = own or [free.pop(0) for _ in range(ranks)]
             plan = replace(plan, gpus=tuple(visible[g] for g in numbers))
         placed.append(plan)
     return placed

@@ -51,11 +51,11 @@ def serving(models: Sequence[Model], folder: Path) -> Iterator[list[Model]]:
             stack.callback(server.let_go)  # all are told to end before any is waited for
             server.start()
         _wait_until_healthy(servers)
-        at = {model.name: server for server in servers for model in server.plan.models}
+        at = {m.name: [s for s in servers if m.name in s.plan.names] for m in models if m.serve}
         keeper = _Keeper(servers)
         stack.callback(keeper.stop)
         try:
-            yield [at[m.name].place(m) if m.name in at else m for m in models]
+            yield [place(m, at[m.name]) if m.name in at else m for m in models]
         except ModelError as error:
             if lost := [s for s in servers if s.code is not None]:
                 raise ModelError(f"{error} {' '.join(s.story() for s in lost)}") from None
@@ -67,15 +67,15 @@ class Server:
 
     def __init__(self, plan: Plan, log_file: Path) -> None:
         self.plan, self.log = plan, log_file
-        self._files = log_file.with_suffix("")
-        self._reserved = reserve_port(plan.settings.port, plan.name)
+        self.files = log_file.with_name(_file_name(plan.models[0].name))
+        self._reserved = reserve_port(plan.port, plan.name)
         self.port = int(self._reserved.getsockname()[1])
         self.guard: subprocess.Popen[bytes] | None = None
         self.starts = 0
         self.given_up = False
 
     def start(self) -> None:
-        command = [sys.executable, guard.__file__, str(self.log), *self.plan.command(self.port, self._files)]
+        command = [sys.executable, guard.__file__, str(self.log), *self.plan.command(self.port, self.files)]
         self.guard = subprocess.Popen(command, stdin=subprocess.PIPE, env=self.plan.environment)
         self.starts += 1
 
@@ -90,17 +90,6 @@ class Server:
                 return bool(response.status == 200)
         except OSError:
             return False
-
-    def place(self, model: Model) -> Model:
-        """The model as its client meets it. Patience covers the time that a server needs to come back."""
-        return change(
-            model,
-            url=f"http://127.0.0.1:{self.port}/v1",
-            served_name=self.plan.served_name(model, self._files),
-            revision=identity(model),
-            serve={},
-            give_up_s=max(model.give_up_s, self.plan.settings.start_timeout_s),
-        )
 
     def story(self) -> str:
         """For a person: how the server ended, and its last words."""
@@ -129,6 +118,19 @@ class Server:
                 self.guard.kill()
                 self.guard.wait()
         self._reserved.close()
+
+
+def place(model: Model, servers: Sequence[Server]) -> Model:
+    """The model as its client meets it: behind these servers. Patience covers the time that one needs to come back."""
+    plan = servers[0].plan
+    return change(
+        model,
+        url=",".join(f"http://127.0.0.1:{server.port}/v1" for server in servers),
+        served_name=plan.served_name(model, servers[0].files),
+        revision=identity(model),
+        give_up_s=max(model.give_up_s, plan.settings.start_timeout_s),
+        serve={},
+    )
 
 
 def _wait_until_healthy(servers: Sequence[Server]) -> None:

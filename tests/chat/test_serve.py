@@ -138,7 +138,7 @@ def test_gpus_are_spread_over_the_models_that_have_none_by_hand(pool, gpus, mode
 WRONG = {
     "too few GPUs": (dict(tensor_parallel=4), {}, r"need 4 GPUs; 2 of the 2 on this machine are free"),
     "a GPU that is not there": (dict(gpus=[2]), {}, r"serve.gpus=\[2\]: this machine shows 2 GPUs"),
-    "GPUs and ranks": (dict(gpus=[0, 1]), {}, r"serve.gpus=\[0, 1\] but tensor_parallel=1"),
+    "GPUs and ranks": (dict(gpus=[0, 1]), {}, r"serve.gpus=\[0, 1\] but tensor_parallel=1 and replicas=1"),
     "the number of one, on a CPU": (dict(gpus=[0]), {}, r"serve.gpus=\[0\], but .* has a CPU build of torch"),
     "a key": (dict(env={"MY_API_KEY": "canary-1234"}), {}, "serve has MY_API_KEY; a key in a configuration"),
     "a key as argument": (dict(arguments=["--api-key", "canary-1234"]), {}, "serve has --api-key"),
@@ -178,6 +178,18 @@ def test_ports_that_are_taken_or_given_twice_are_refused(pool, model_dir, other_
             plan_servers(pool(port=port))
     with pytest.raises(UserError, match=f"'a' and 'b': both serve.port={port}"):
         plan_servers(pool(Model(name="a", path=str(model_dir)), Model(name="b", path=str(other_dir)), port=port))
+
+
+def test_replicas_are_servers_of_their_own_and_one_model_to_the_client(pool, gpus, model_dir, tmp_path, notes):
+    with serving(pool(replicas=2), tmp_path) as placed:
+        with open_pool(placed, ledger=tmp_path / "ledger") as opened:
+            answered = set(opened.run([call(i) for i in range(20)]))
+        assert answered == {f"from {n['pids'][0]}" for n in notes()}
+        assert len(answered) == 2
+    gpus("0,1,2,3,4,5")
+    by_hand = Model(name="a", path=str(model_dir), serve={"gpus": [4, 5]})
+    found = plan_servers(pool(by_hand, Model(name="c", path="mini:wren", serve={"tensor_parallel": 2}), replicas=2))
+    assert [(p.name, p.gpus) for p in found] == [("a", ("4",)), ("a-2", ("5",)), ("c", ("0", "1")), ("c-2", ("2", "3"))]
 
 
 def test_only_engine_and_arguments_make_another_run():
