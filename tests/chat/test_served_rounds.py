@@ -1,0 +1,218 @@
+"""Real servers that we start, with the miniature's models: a round of GRA over HTTP is of the same kind as in process.
+
+vLLM (its CPU build, from an environment of its own: `make venv-vllm`) gives log-probabilities of prompts, so reviewers
+score by likelihood there, as the miniature's do; transformers serve gives none, so there they write their scores.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from math import sqrt
+from pathlib import Path
+from statistics import fmean
+
+import pyarrow.parquet as pq
+import pytest
+
+from gra_train.chat.local import LocalModel
+from gra_train.chat.pool import open_pool
+from gra_train.chat.protocol import Completion, Likelihood, Sampling
+from gra_train.chat.serve import resolve
+from gra_train.chat.servers import serving
+from gra_train.data.load import load
+from gra_train.mini import prompts
+from gra_train.records import Fate, read_samples
+from gra_train.schema import DataFile, Dedup, Model, Pool, Review, Serve, Synthesis
+from gra_train.settings import change
+from gra_train.stages import SeedsStage, SynthesizeStage
+from gra_train.synthesis.stages import seeds, synthesize
+
+FOLDERS = {"wren": "wren", "robin": "robin", "finch": "finch", "lark": "wren", "swift": "robin"}
+"""Five names for three folders: five real servers would take a minute longer to start."""
+ARGUMENTS = {
+    "vllm": ["--max-num-seqs", "64", "--enforce-eager"],
+    "transformers": ["--cb-max-memory-percent", "0.05"],  # the default takes most of the machine for its cache
+}
+CANDIDATES = 128
+
+
+@contextmanager
+def started(engine: str, folder: Path, more: tuple[Model, ...] = (), **settings) -> Iterator[dict[str, Model]]:
+    models = [Model(name=name, path=f"mini:{path}") for name, path in FOLDERS.items()]
+    serve = Serve(engine=engine, arguments=ARGUMENTS[engine], start_timeout_s=900.0, **settings)
+    with serving(resolve(Pool(models=[*models, *more], serve=serve)).models, folder) as placed:
+        assert len({m.url for m in placed}) == 3
+        yield {m.name: m for m in placed}
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory) -> Path:
+    """A LoRA adapter of wren with random weights that change its answers."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from gra_train.locate import model_folder
+
+    torch.manual_seed(0)
+    base = AutoModelForCausalLM.from_pretrained(model_folder("mini:wren"), dtype=torch.float32)
+    tuned = get_peft_model(base, LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj", "down_proj"]))
+    with torch.no_grad():
+        for name, weight in tuned.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.02)
+    folder = tmp_path_factory.mktemp("adapter")
+    tuned.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vllm(tmp_path_factory, adapter) -> Iterator[dict[str, Model]]:
+    default = Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python"
+    python = Path(os.environ.get("GRA_VLLM_PYTHON", default))
+    if not python.is_file():
+        pytest.skip(f"{python.name} of a vLLM environment not found: make venv-vllm, or name it in GRA_VLLM_PYTHON")
+    env = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
+    tuned = Model(name="tuned", path=str(adapter))
+    with started("vllm", tmp_path_factory.mktemp("vllm"), (tuned,), python=str(python), env=env) as models:
+        yield models
+
+
+@pytest.fixture(scope="module")
+def transformers(tmp_path_factory) -> Iterator[dict[str, Model]]:
+    with started("transformers", tmp_path_factory.mktemp("transformers")) as models:
+        yield models
+
+
+@pytest.fixture(scope="module")
+def annotated(tmp_path_factory) -> Path:
+    """Seeds annotated in process: both sides of a comparison draw their examples from the same."""
+    out = tmp_path_factory.mktemp("seeds") / "work-1"
+    out.mkdir()
+    pool = Pool(name="mini", models=[Model(name=n, path=f"mini:{f}") for n, f in FOLDERS.items()], batch_tokens=8192)
+    seeds(SeedsStage(0, DataFile(path="mini:seeds", limit=24), pool, settings("likelihood")), {}, out)
+    return out
+
+
+def settings(scoring: str) -> Synthesis:
+    return Synthesis(
+        target=1000, rounds=1, max_candidates=CANDIDATES, wave=CANDIDATES, block=CANDIDATES, prompts="mini",
+        temperature=1.0, response_temperature=0.4, top_p=1.0, max_tokens=96, respond="before_review", checker="mini",
+        review=Review(scoring=scoring, score_slope=2.0, min_token_prob=0.03), dedup=Dedup(encoder="hashing"),
+    )  # fmt: skip
+
+
+def round_of(models: list[Model], annotated: Path, scoring: str, folder: Path) -> Path:
+    """A round of GRA -> its result folder. Ledger and usage.json lie in `folder`."""
+    (out := folder / "work-1").mkdir(parents=True)
+    pool = Pool(name="mini", models=models, batch_tokens=8192)
+    synthesize(SynthesizeStage(0, pool, settings(scoring), str(folder.parent / "ledger")), {"seeds": annotated}, out)
+    return out
+
+
+def check_round(served: dict[str, Model], annotated: Path, scoring: str, folder: Path) -> None:
+    """Over HTTP and in process: same columns, fates that add up, shares that differ by chance alone; no call twice."""
+    here = [change(m, url="", served_name="", revision="") for m in served.values()]
+    local = round_of(here, annotated, scoring, folder / "local" / "a")
+    http = round_of(list(served.values()), annotated, scoring, folder / "http" / "a")
+    again = round_of(list(served.values()), annotated, scoring, folder / "http" / "b")
+    assert json.loads((again.parent / "usage.json").read_text())["total"]["computed"] == 0
+    for name in ("data.jsonl", "candidates.parquet", "funnel.json"):
+        assert (again / name).read_bytes() == (http / name).read_bytes()
+
+    tables = [pq.read_table(out / "candidates.parquet") for out in (local, http)]
+    assert tables[0].schema == tables[1].schema
+    drawn = ["id", "domain", "generator", "reviewers", "adjudicator"]
+    assert tables[0].select(drawn).to_pylist() == tables[1].select(drawn).to_pylist()  # roles are not the server's
+    reports = [json.loads((out / "funnel.json").read_text()) for out in (local, http)]
+    for table, report, out in zip(tables, reports, (local, http), strict=True):
+        fates = Counter(table["fate"].to_pylist())
+        assert fates.keys() <= {fate.value for fate in Fate}
+        assert {k: n for k, n in report["fates"].items() if n} == fates
+        assert fates.total() == report["candidates"] == CANDIDATES
+        assert fates["kept"] == len(read_samples(out)) == report["steps"]["kept"]["rows"]
+        steps = [
+            report["steps"][s]["rows"] for s in ("proposed", "passed_instruction_review", "reviewed", "good", "kept")
+        ]
+        assert steps == sorted(steps, reverse=True)
+        assert fates["kept"] > 5
+        assert fates["unparseable"] < CANDIDATES / 10
+        proposed = report["steps"]["proposed"]
+        assert report["steps"]["kept"]["correct_share"] > proposed["correct_share"]  # review does its work
+    for step in ("passed_instruction_review", "good", "kept"):
+        first, second = (report["steps"][step]["rows"] for report in reports)
+        assert alike(first, second, CANDIDATES), f"{step}: {first} in process, {second} over HTTP, of {CANDIDATES}"
+    first, second = (report["steps"]["proposed"]["correct"] for report in reports)
+    assert alike(first, second, CANDIDATES), f"correct: {first} in process, {second} over HTTP, of {CANDIDATES}"
+
+
+def alike(first: int, second: int, of: int) -> bool:
+    """Two shares of `of` differ by less than three standard errors: 1 comparison in 370 fails by chance."""
+    share = (first + second) / (2 * of)
+    return abs(first - second) / of < 3 * sqrt(2 * share * (1 - share) / of) + 1e-9
+
+
+def conversations(number: int) -> list[Likelihood]:
+    rows = load(DataFile(path="mini:seeds"), seed=0)[:number]
+    return [Likelihood(({"role": "user", "content": prompts.response(r.instruction)},), r.response) for r in rows]
+
+
+def ask(models: list[Model], ledger: Path, calls: list) -> list:
+    def story(call):
+        async def run(ask):
+            return (await ask(call))[0]
+
+        return run
+
+    with open_pool(models, ledger=ledger) as pool:
+        return pool.run([story(call) for call in calls])
+
+
+@pytest.mark.vllm
+@pytest.mark.timeout(1800)
+def test_vllm_completes_a_round_of_the_same_kind(vllm, annotated, tmp_path):
+    check_round({name: vllm[name] for name in FOLDERS}, annotated, "likelihood", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_transformers_serve_completes_a_round_of_the_same_kind(transformers, annotated, tmp_path):
+    check_round(transformers, annotated, "text", tmp_path)
+
+
+@pytest.mark.vllm
+@pytest.mark.timeout(1800)
+def test_vllm_and_this_process_agree_on_likelihoods(vllm, tmp_path, adapter):
+    """To 1e-3 per token; the LoRA module too, against the adapter merged in process."""
+    asked = conversations(24)
+    answers = ask(list(vllm.values()), tmp_path, [(name, one) for name in ("robin", "tuned", "wren") for one in asked])
+    plain = LocalModel(Model(name="robin", path="mini:robin"), device="cpu").log_likelihood_batch(asked)
+    merged = LocalModel(Model(name="tuned", path=str(adapter)), device="cpu").log_likelihood_batch(asked)
+    for there, here in zip(answers, [*plain, *merged], strict=False):
+        assert len(there.logprobs) > 3
+        assert there.logprobs == pytest.approx(here.logprobs, abs=1e-3)
+    apart = [abs(a.total - b.total) for a, b in zip(answers[24:48], answers[48:], strict=True)]
+    assert fmean(apart) > 0.1  # the module is not its base
+
+
+@pytest.mark.vllm
+@pytest.mark.timeout(1800)
+def test_vllm_keeps_expressions_and_schemas(vllm, tmp_path):
+    """Constrained answers, hot enough that no model would write them by itself."""
+    free = [Completion(c.messages, Sampling(1.5, 1.0, 24), seed=i) for i, c in enumerate(conversations(8))]
+    digits = [("wren", replace(c, regex="[1-9] [0-9]{2}")) for c in free]
+    schema = '{"type":"object","properties":{"s":{"enum":[1,2,3]}},"required":["s"],"additionalProperties":false}'
+    objects = [("robin", replace(c, schema=schema)) for c in free]
+    answers = ask(list(vllm.values()), tmp_path, [*digits, *objects])
+    for reply in answers[:8]:
+        assert reply.text[1] == " "
+        assert reply.text.replace(" ", "").isdigit()
+        assert len(reply.text) == 4
+    read = [json.loads(reply.text)["s"] for reply in answers[8:] if reply.finish == "stop"]
+    assert read
+    assert set(read) <= {1, 2, 3}
