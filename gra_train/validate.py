@@ -21,7 +21,7 @@ from gra_train.settings import build, change, problems
 from gra_train.synthesis.assumptions import basis, named_run
 from gra_train.synthesis.estimate import estimate
 from gra_train.synthesis.estimate_view import costs
-from gra_train.synthesis.readiness import disk, models
+from gra_train.synthesis.readiness import benchmarks, disk, models
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ def main(words: Sequence[str]) -> int:
         nodes = _graph(config, found)
         samples = _seeds(config.seeds, config.seed, found, offline=own.offline)
         found += models(config, offline=own.offline)
+        found += benchmarks(nodes, offline=own.offline)
         found += disk(config, nodes)
     for finding in found:
         print(_line(finding))

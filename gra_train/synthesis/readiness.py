@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gra_train.chat.serve import plan_servers, resolve
+from gra_train.data.benchmarks import LM_EVAL, questions
 from gra_train.doctor import Finding
 from gra_train.errors import UserError
 from gra_train.experiment import Node
@@ -118,6 +119,29 @@ async def _probe_one(session: Any, model: Model, url: str) -> Finding:
         shown = ", ".join(re.sub(r"[^\x20-\x7e]", "?", n)[:80] for n in names[:5])
         return Finding("problem", model.name, f"{url} does not serve {served!r}; it lists {shown}", "set served_name=")
     return Finding("ok", model.name, f"{url} serves {served}" if names else f"{url} is there (it lists no models)")
+
+
+def benchmarks(nodes: Sequence[Node], *, offline: bool) -> Iterator[Finding]:
+    """Are the questions at hand that rows are kept apart from (synthesis.decontaminate)?"""
+    files = {k: file for node in nodes for k, file in getattr(node.config, "benchmarks", {}).items()}
+    said: dict[str, list[str]] = {"counted": [], "later": [], "left out": []}
+    for name, file in files.items():
+        if not file.path:
+            said["left out"].append(name)
+        elif offline and file.path.startswith(LM_EVAL):
+            said["later"].append(name)
+        else:
+            try:
+                said["counted"].append(f"{name} {len(questions(name, file))}")
+            except UserError as error:
+                yield Finding("problem", "benchmarks", str(error))
+    for state, key, text in (
+        ("ok", "counted", "questions to keep rows apart from"),
+        ("note", "later", "questions that come through lm-eval, not loaded (offline)"),
+        ("note", "left out", "no questions at hand, left out (synthesis.decontaminate.missing=skip)"),
+    ):
+        if said[key]:
+            yield Finding(state, "benchmarks", f"{text}: {', '.join(said[key])}")
 
 
 def disk(config: Config, nodes: Sequence[Node]) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from gra_train.settings import change
 from gra_train.stages import DatasetStage
 from gra_train.synthesis.decontaminate import Benchmarks, words
 
+MINI = ["seeds=mini", "pool=mini", "synthesis=mini", "student=mini", "evaluation=mini", "debug=tiny"]
 QUESTION = "A farmer has 17 sheep, and all but 9 of them run away; how many sheep does the farmer have left?"
 
 
@@ -147,6 +148,24 @@ def test_questions_that_are_not_at_hand(tmp_path, monkeypatch):
     assert loaded == {"triviaqa": DataFile(path="lm-eval:triviaqa")}
 
 
+def test_validation_says_which_questions_are_at_hand(tmp_path):
+    from gra_train.synthesis.readiness import benchmarks as findings
+
+    bench = tmp_path / "bench.jsonl"
+    bench.write_text(json.dumps({"question": QUESTION}) + "\n")
+    found = []
+    for given in ([f"against=[{bench},triviaqa]", "missing=skip"], ["against=[triviaqa]", "missing=load"]):
+        nodes = synthesis_only(compose([*MINI, *(f"synthesis.decontaminate.{word}" for word in given)]))
+        found += [(f.state, f.text) for f in findings(nodes, offline=True)]
+    assert [state for state, _ in found] == ["ok", "note", "note"]
+    assert found[0][1] == "questions to keep rows apart from: bench.jsonl 1"
+    assert "left out" in found[1][1]
+    assert "lm-eval, not loaded (offline): triviaqa" in found[2][1]
+    bench.write_text("oops\n")
+    (bad,) = findings(synthesis_only(compose([*MINI, f"synthesis.decontaminate.against=[{bench}]"])), offline=True)
+    assert (bad.state, "line 1: not JSON" in bad.text) == ("problem", True)
+
+
 @pytest.mark.slow  # lm-eval's index of all tasks
 def test_a_task_that_lm_eval_does_not_have():
     with pytest.raises(UserError, match="lm-eval has no task 'triviaqua'"):
@@ -189,9 +208,6 @@ def test_an_existing_set_loses_its_contaminated_rows(tmp_path):
     }  # fmt: skip
     report = json.loads((out / "contamination.json").read_text())
     assert report["benchmarks"] == {"bench.jsonl": {"questions": 1, "too_short": 0, "dropped": 2}}
-
-
-MINI = ["seeds=mini", "pool=mini", "synthesis=mini", "student=mini", "evaluation=mini", "debug=tiny"]
 
 
 def test_a_benchmark_counts_by_its_content(tmp_path):
