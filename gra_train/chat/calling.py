@@ -86,10 +86,10 @@ class Caller:
                     continue
                 if outcome.status and outcome.status not in _RETRIED:
                     raise RefusedError(f"{where}: {outcome.cause}", outcome.status, outcome.text)
-                if not outcome.throttled and endpoint.answered > others.get(endpoint.url, -1):
+                if not outcome.throttled:
+                    failures += endpoint.answered > others.get(endpoint.url, endpoint.answered)
                     others[endpoint.url] = endpoint.answered
-                    failures += 1
-                if failures > self._retries:
+                if failures >= max(1, self._retries):
                     raise RefusedError(f"{where}: gave up after {tries + 1} tries; last: {outcome.cause}")
                 self.retried += 1
                 tries += 1

@@ -65,7 +65,7 @@ def too_long(text: str) -> bool:
 
 def window(text: str) -> int | None:
     """The model's window in tokens, where a refusal names it."""
-    found = re.search(r"context (?:length|size|window)\D{0,20}(\d+)", text)
+    found = re.search(r"(?:context (?:length|size|window)|max_model_len)\D{0,20}(\d+)", text)
     return int(found[1]) if found else None
 
 

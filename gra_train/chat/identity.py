@@ -55,7 +55,9 @@ def fingerprint(folder: Path, model: Model, served_name: str, probe: Probe) -> s
             "or a label of your own that changes with the weights): a served name alone does not say which weights "
             "answered."
         )
-    stored = _stored(folder / "probes", served_name, revision, probe) if probe else []
+    # rendered by the server or not, a prompt is not the same prompt: neither for the probe nor for the ledger
+    api = [model.api] if model.api != "chat" else []
+    stored = _stored(folder / "probes" / f"{_digest(served_name, revision, *api)}.json", model, served_name, probe)
     if probe and (apart := distance(stored, probe)) > _TOLERANCE:
         raise UserError(
             f"model {name!r}: the weights behind {served_name!r} are not those that answered under "
@@ -64,22 +66,22 @@ def fingerprint(folder: Path, model: Model, served_name: str, probe: Probe) -> s
             f"{_TOLERANCE}). Set revision= to a new label if that is meant; correct url= or served_name= if not."
         )
     what = revision or hashlib.sha256(orjson.dumps(stored, option=orjson.OPT_SORT_KEYS)).hexdigest()
-    # rendered by the server or by us, a prompt is not the same prompt
-    return f"http:{_digest(served_name, what, *(['completions'] if model.api == 'completions' else []))}"
+    return f"http:{_digest(served_name, what, *api)}"
 
 
 def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def _stored(folder: Path, served_name: str, revision: str, probe: Probe) -> Probe:
+def _stored(file: Path, model: Model, served_name: str, probe: Probe) -> Probe:
     """The probe of the first who asked; ours, if nobody has. Two who ask at once get the same."""
-    file = folder / f"{_digest(served_name, revision)}.json"
+    if not probe:
+        return []
     if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         temporary = file.with_suffix(f".{os.getpid()}.tmp")
-        value = {"served_name": served_name, "revision": revision, "prompt": PROMPT, "probe": probe}
-        temporary.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2))
+        value = {"served_name": served_name, "revision": model.revision, "api": model.api, "prompt": PROMPT}
+        temporary.write_bytes(orjson.dumps(value | {"probe": probe}, option=orjson.OPT_INDENT_2))
         try:
             os.link(temporary, file)
         except FileExistsError:

@@ -72,7 +72,10 @@ async def answer(request: web.Request) -> web.StreamResponse:
         return web.Response(status=429)
     room = 64 - len(body.get("prompt", ()))
     if model == "window" and (body.get("max_tokens", 0) > (room if "prompt" in body else 0) or "long" in text):
-        return web.json_response({"message": "This model's maximum context length is 64 tokens."}, status=400)
+        said = "This model's maximum context length is 64 tokens."
+        if "prompt" in body:
+            said = f"max_tokens={body.get('max_tokens')} cannot be greater than max_model_len=64."
+        return web.json_response({"message": said}, status=400)
     if model == "window" and "prompt" in body:
         return web.json_response({"choices": [{"text": "x" * body["max_tokens"], "finish_reason": "length"}]})
     if "messages" not in body:
