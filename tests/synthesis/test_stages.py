@@ -160,6 +160,8 @@ def test_an_interrupted_run_goes_on_without_repeating_a_call(base, monkeypatch, 
     rest = run(base, f"part-{after}", small(), ledger=f"ledger-part-{after}", seed=after)
     assert contents(rest) == contents(whole)
     assert computed(rest) + sum(batches) == computed(whole)
+    lines = [(out.parent / "metrics.jsonl").read_text() for out in (rest, whole)]
+    assert lines[0] == lines[1], "what the interrupted attempt had logged is not there twice"
 
 
 def test_killed_from_outside(base):
