@@ -183,3 +183,11 @@ def test_problems_finds_what_build_would_refuse():
     found = problems(Config, values)
     assert set(found) == {"sft.lrr", "sft.lr", "pool.models.0.paht", "pool.models.1.nam", "arms.a"}
     assert problems(Config, {"arms": {"a": {"data": "gra"}}, "seed": 3}) == {}
+
+
+def test_what_a_round_lacks_is_said(capsys, tmp_path):
+    small = ["experiment=mini", "debug=tiny", f"runs_dir={tmp_path}", "synthesis.target=40", "synthesis.rounds=1"]
+    _, text = validate(capsys, *small, "assume.good=0.3")
+    assert "synthesize gra: synthesis.max_candidates=64 would be used up before 40 rows are kept" in text
+    _, text = validate(capsys, *small, "assume.good=1", "assume.survive=1", "assume.pass_instruction=1")
+    assert "would be used up" not in text

@@ -118,7 +118,7 @@ def annotation(
 
 
 def candidates(synthesis: Synthesis, values: Assumptions) -> int:
-    """Candidates until every round has its share, in whole waves, at most max_candidates."""
+    """Candidates until every round has its share, in whole waves (max_candidates is for the caller to mind)."""
     kept = values.survive
     if synthesis.review.mode != "none":
         kept *= values.pass_instruction * values.good
@@ -126,7 +126,7 @@ def candidates(synthesis: Synthesis, values: Assumptions) -> int:
     for number in range(synthesis.rounds):
         share = share_of(synthesis.target, synthesis.rounds, number)
         total += ceil(share / kept / synthesis.wave) * synthesis.wave if kept else synthesis.max_candidates
-    return min(total, synthesis.max_candidates)
+    return total
 
 
 def loop(

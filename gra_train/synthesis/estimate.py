@@ -38,8 +38,7 @@ class StageCost:
     def title(self) -> str:
         """`synthesize gra, for committee`."""
         label = f"{self.node.stage} {self.node.label}"
-        named = [arm for arm in self.arms if arm != self.node.label]
-        return label + f", for {', '.join(named)}" * bool(named)
+        return label + f", for {', '.join(self.arms)}" * (list(self.arms) not in ([], [self.node.label]))
 
     def total(self, what: str) -> float:
         """Sum over models of `calls`, `read`, `written` or `scored`."""
@@ -112,7 +111,7 @@ def _demands(
                                          names[0], size, values, limit)  # fmt: skip
     if node.stage == "refine":
         return rows, demand.loop(stage.synthesis, names, size, values, rows, None)
-    made = demand.candidates(stage.synthesis, values)
+    made = min(demand.candidates(stage.synthesis, values), stage.synthesis.max_candidates)
     return made, demand.loop(stage.synthesis, names, size, values, made, min(stage.synthesis.target, made))
 
 

@@ -7,6 +7,7 @@ from dataclasses import fields
 
 from gra_train.chat.serve import resolve
 from gra_train.schema import Config
+from gra_train.synthesis import demand
 from gra_train.synthesis.assumptions import KINDS, Assumptions, Basis
 from gra_train.synthesis.estimate import StageCost, prices, ways
 from gra_train.view import clock
@@ -71,8 +72,10 @@ def _by_model(config: Config, todo: Sequence[StageCost]) -> list[list[str]]:
 def _limits(stages: Sequence[StageCost]) -> list[str]:
     lines = ["training, COLLATE's rationales and evaluation are not estimated"]
     for s in stages:
+        if s.node.stage != "synthesize" or s.done:
+            continue
         synthesis = s.node.config.synthesis
-        if s.node.stage == "synthesize" and s.candidates is not None and s.candidates >= synthesis.max_candidates:
+        if demand.candidates(synthesis, s.basis.values) > synthesis.max_candidates:
             lines.append(
                 f"{s.title}: synthesis.max_candidates={synthesis.max_candidates} would be used up "
                 f"before {synthesis.target} rows are kept"
@@ -92,7 +95,7 @@ def _bases(stages: Sequence[StageCost]) -> list[str]:
     lines = []
     for labels, basis in groups.values():
         values = basis.values
-        lines.append(f"for {', '.join(labels)}:")
+        lines.append(f"for {'; '.join(labels)}:")
         by_origin: dict[str, list[str]] = {}
         for field in fields(Assumptions):
             if field.name in (*SHARES, *KINDS):
