@@ -126,7 +126,7 @@ async def wrong(fault: str, request: web.Request) -> web.StreamResponse:
         return response
     elif fault == "gzip":
         headers = {"Content-Encoding": "gzip", "Content-Type": JSON}
-        return web.Response(body=gzip.compress(b"[" * 2**24), headers=headers)
+        return web.Response(body=gzip.compress(b"[" * 2**20), headers=headers)
     texts = {
         "garbage": '{"choices": [',
         "empty": "",

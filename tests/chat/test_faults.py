@@ -13,7 +13,6 @@ from gra_train.schema import Model
 
 FAULTS = [
     "429x2", "500x2", "resetx2", "garbagex2", "emptyx2", "truncatedx2", "bombx2", "gzipx1", "shapelessx2",
-    "lorisx1",
 ]  # fmt: skip
 
 
@@ -45,10 +44,16 @@ def play(server, served, requests, ledger, **options):
 def test_what_may_pass_is_tried_again(server, stats, tmp_path, fault):
     count, times = 3, int(fault[-1])
     requests = [request(seed=i) for i in range(count)]
-    replies, _, caller = play(server, fault, requests, tmp_path, timeout_s=1.0)
+    replies, _, caller = play(server, fault, requests, tmp_path)
     assert [r.text for r in replies] == [r.text for r in play(server, "plain", requests, tmp_path)[0]]
     assert caller.retried == times * count
     assert caller.calls == sum(n for n in stats()["requests"].values()) - count == (times + 1) * count
+
+
+def test_a_byte_now_and_then_is_no_answer(server, tmp_path):
+    replies, _, caller = play(server, "lorisx1", [request()], tmp_path, timeout_s=0.5)
+    assert replies == play(server, "plain", [request()], tmp_path)[0]
+    assert caller.retried >= 1
 
 
 def test_a_huge_answer_is_not_read_to_the_end_and_counts_as_cut(server, tmp_path, monkeypatch):
@@ -118,11 +123,13 @@ def test_a_silent_server_ends_the_run_in_time(server, tmp_path):
         play(server, "slow", requests, tmp_path, timeout_s=0.1, give_up_s=0.3)
 
 
-def test_a_redirect_is_not_followed(server, tmp_path, monkeypatch, caplog):
+def test_a_redirect_is_not_followed(server, stats, tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("TEST_KEY", "canary-5e1f")
     with pytest.raises(ModelError, match="final address in url="):
         play(server, "redirect", [request()], tmp_path, api_key_env="TEST_KEY")
+    assert sum(stats()["requests"].values()) == 1  # it points back here under another name
+    assert "canary" not in caplog.text
 
 
 def test_a_prompt_beyond_the_window_is_an_empty_truncated_answer(server, stats, tmp_path):
