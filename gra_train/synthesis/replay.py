@@ -200,20 +200,23 @@ class Curation:
     """Contamination and near-duplicates among accepted candidates, round after round; a text is embedded once."""
 
     def __init__(
-        self, run: Recorded, encode: Encoder, checker: Checker | None, benchmarks: Benchmarks | None = None
+        self, run: Recorded, encode: Encoder | None, checker: Checker | None, benchmarks: Benchmarks | None = None
     ) -> None:
+        """encode: None where nothing is compared (GRA-Refine, whose instructions are the seeds')."""
         self._run, self._encode, self._checker, self._benchmarks = run, encode, checker, benchmarks
         self._vectors: dict[str, Any] = {}
         self._clean: dict[str, bool] = {}
 
     def keep(self, accepted: Sequence[Candidate], *, threshold: float) -> list[Candidate]:
         """What curation leaves of the accepted candidates (sorted by round and index). Rounds are not cut."""
+        clean = [c for c in accepted if self._is_clean(c)]
+        if self._encode is None:
+            return clean
         dedup = self._run.synthesis.dedup
         pool = Index(dedup.exact_below)
         if dedup.include_seeds:
             self._embed([(s.id, text_of(s, dedup)) for s in self._run.seeds])
             pool.add([s.id for s in self._run.seeds], self._stack([s.id for s in self._run.seeds]))
-        clean = [c for c in accepted if self._is_clean(c)]
         self._embed([(c.id, text_of(c, dedup)) for c in clean])
         kept: list[Candidate] = []
         for number in sorted({c.round for c in clean}):
@@ -233,6 +236,7 @@ class Curation:
         return self._clean[one.id]
 
     def _embed(self, texts: Sequence[tuple[str, str]]) -> None:
+        assert self._encode is not None
         new = [(name, text) for name, text in texts if name not in self._vectors]
         for start in range(0, len(new), BLOCK):
             part = new[start : start + BLOCK]

@@ -60,7 +60,8 @@ def main(words: Sequence[str]) -> int:
     out = Path(options.get("out") or source.folder / "replay")
     check = checker(source.run.synthesis.checker)
     benchmarks = Benchmarks.of(source.run.synthesis.decontaminate, source.stage.benchmarks)
-    curation = replay.Curation(source.run, encoder(source.run.synthesis.dedup.encoder), check, benchmarks)
+    encode = encoder(source.run.synthesis.dedup.encoder) if source.stage_name == "synthesize" else None
+    curation = replay.Curation(source.run, encode, check, benchmarks)
     counts: list[Count] = []
     last: list[Candidate] = []
     with _asking(source, paying) as models:
