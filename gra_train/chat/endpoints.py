@@ -72,6 +72,7 @@ class Endpoint:
     def note_throttle(self, started: float, now: float, cause: str, wait_s: float) -> None:
         self.throttled += 1
         self._failing(now, cause, refusing=True)
+        self._streak, self._out_s = 0, 0.0  # busy, not broken
         self.limit.refused(started=started, now=now)
         self._next = max(self._next, now + wait_s)
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from gra_train.chat import calling, endpoints
-from gra_train.chat.endpoints import Endpoints
+from gra_train.chat.endpoints import Endpoint, Endpoints
 from gra_train.chat.limits import Limit
 from gra_train.chat.pool import open_pool
 from gra_train.chat.protocol import ModelError
@@ -130,6 +130,16 @@ def test_retry_after_pauses_the_endpoint_that_sent_it():
     assert all(e is not first for e in others)
     assert third is first
     assert 0.25 < waited < 0.6
+
+
+def test_a_broken_endpoint_that_says_429_is_busy_again_and_not_broken():
+    one = Endpoint("a", 8)
+    for _ in range(5):
+        one.note_failure(1.0, "reset")
+    assert one.out
+    one.note_throttle(3.0, 3.1, "429", 0.0)  # else its breaker would let call after call through without a wait
+    assert not one.out
+    assert one.refusing
 
 
 def test_a_place_in_the_queue_that_is_given_up_holds_no_slot():
