@@ -90,7 +90,7 @@ class Usage:
 
     def settle(self, stream: object, stop: int | None, *, end: bool = False) -> None:
         """What stories before `stop` (None: all) asked counts; `end`: what the others asked was in vain."""
-        for story in [s for s in self._held if s[0] is stream]:
+        for story in [s for s in list(self._held) if s[0] is stream]:  # copied at once: answers come in another thread
             if stop is None or story[1] < stop:
                 _merge(self._counts, self._held.pop(story))
             elif end:
