@@ -47,14 +47,15 @@ def models(config: Config, *, offline: bool) -> Iterator[Finding]:
             yield Finding("problem", topic, f"api_key_env names {model.api_key_env}, which is not set", "export it")
         for url in endpoints(model):
             yield Finding("note", topic, f"{url} not asked (offline)") if offline else answers[model.name, url]
-    yield from _started(everyone)
+    yield from _started(pool.models)
+    yield from _started([pool.large] if pool.large else [])  # in stages of its own: its GPUs may be the others'
     if config.arms and (config.student.path or config.student.name):
         yield _folder("student", config.student)
 
 
-def _started(everyone: Sequence[Model]) -> Iterator[Finding]:
+def _started(models: Sequence[Model]) -> Iterator[Finding]:
     """The servers that we start: interpreter, engine, folder, GPUs and ports, all looked at, nothing started."""
-    asked = [m for m in everyone if m.serve]
+    asked = [m for m in models if m.serve]
     if not asked:
         return
     try:
