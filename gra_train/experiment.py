@@ -44,8 +44,8 @@ GENERATOR = ("prompts", "temperature", "response_temperature", "top_p", "max_tok
 LOOP = (*GENERATOR, "target", "rounds", "max_candidates", "wave", "lookahead", "stop_after", "roles", "explore",
         "domains", "min_examples", "max_examples", "num_reviewers", "T_mean", "T_std", "respond", "review", "dedup",
         "decontaminate", "checker")  # fmt: skip
-REFINE = (*GENERATOR, "wave", "roles", "explore", "num_reviewers", "T_mean", "T_std", "respond", "review",
-          "decontaminate", "checker")  # fmt: skip
+REFINE = (*GENERATOR, "min_examples", "max_examples", "wave", "roles", "explore", "num_reviewers", "T_mean", "T_std",
+          "respond", "review", "decontaminate", "checker")  # fmt: skip
 
 
 def plan(config: Config) -> list[Node]:
@@ -144,9 +144,7 @@ class _Builder:
     def synthesis(self, label: str, synthesis: Synthesis, models: list[Model]) -> Node:
         check_pool([m.name for m in models], synthesis, pool=self.config.pool.name)
         pool = change(self.config.pool, models=models, large=None)
-        stage = SynthesizeStage(
-            self.config.seed, pool, only(synthesis, *LOOP), self.ledger, self.benchmarks(synthesis)
-        )
+        stage = SynthesizeStage(self.config.seed, pool, only(synthesis, *LOOP), self.ledger, self.benchmarks(synthesis))
         return self._once("synthesize", label, stage, {"seeds": self.seeds()})
 
     def gra(self, synthesis: Synthesis | None = None) -> Node:

@@ -7,6 +7,7 @@ from gra_train.errors import UserError
 from gra_train.experiment import COLLATE_READS, plan
 from gra_train.session import run_experiment, select
 from gra_train.stages import STAGES
+from gra_train.synthesis.draw import check_pool
 
 
 def ids(*overrides, until="compare"):
@@ -138,6 +139,8 @@ def test_refined_seeds_take_the_place_of_the_seeds():
     assert data["integrated"].inputs == {"seeds": refined, "source": gra}
     assert (data["refine"].config.rows, data["integrated"].config.rows) == (None, 466)
     assert data["gra"].inputs["source"] is gra
+    for node in (refined, gra):  # reads only what is part of their identity
+        check_pool([m.name for m in node.config.pool.models], node.config.synthesis, pool="mini")
 
 
 def test_a_shard_has_a_run_of_its_own_for_each_round(tmp_path):
