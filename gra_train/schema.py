@@ -162,7 +162,7 @@ class Dedup(Section):
     text: str = setting("instruction", "what is embedded", choices=("instruction", "response", "both"))
     include_seeds: bool = setting(True, "seeds count as pool items")
     exact_below: int = setting(
-        50_000, "pools of fewer vectors are compared exactly, larger ones through a graph", unit="rows", min=0
+        100_000, "pools of fewer vectors are compared exactly, larger ones through a graph", unit="rows", min=0
     )
 
 

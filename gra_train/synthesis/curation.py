@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 BLOCK = 1024
 """Rows compared at a time: memory is BLOCK x BLOCK cosines, never n x n."""
 
-EXACT_BELOW = 50_000
+EXACT_BELOW = 100_000
 """Below this many vectors comparing with all of them costs no more than a graph does, and is exact."""
 
 NEIGHBOURS, CONNECTIVITY, EXPANSION = 16, 16, 64
