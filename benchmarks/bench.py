@@ -1,7 +1,7 @@
 """gra_train beside bare aiohttp, distilabel, curator and DataDesigner, against a server with a fixed latency.
 
-    python benchmarks/bench.py                 the whole grid, about eight minutes on two idle cores
-    python benchmarks/bench.py --quick         small, under a minute, writes nothing
+    python benchmarks/bench.py                 the whole grid
+    python benchmarks/bench.py --quick         two small cells, writes nothing
     python benchmarks/bench.py --no-peers      without the peers' environments
 
 All sides run in one session: in every repetition each cell is given to each side in turn, in an order that rotates. A
@@ -13,7 +13,9 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from environments import PEERS, Unavailable, python_of
 from report import markdown, tables, targets
 from runner import HERE, SIDES, Cell, Outcome, as_json, run, say, server
 
-LIMIT_S = 60.0
+LIMIT_S = 300.0
 CELLS = [
     Cell("plain", 0.1, 64, 1280),
     Cell("plain", 0.5, 256, 2560),
@@ -65,7 +67,7 @@ def measure(cells: list[Cell], repeat: int, peers: list[str]) -> tuple[dict[Cell
     """Every cell, `repeat` times, by every side in turn. -> (results, peers that are missing, the server's loop)."""
     clients, missing = sides(peers)
     results: dict[Cell, list[Outcome]] = {cell: [] for cell in cells}
-    with server() as at:
+    with server() as at, suppress(KeyboardInterrupt):  # stopped early: what there is, is reported
         for turn in range(repeat):
             for cell in cells:
                 names = [n for n in clients if n in SIDES or turn < PEER_RUNS.get(cell, cell in QUICK)]
@@ -76,7 +78,7 @@ def measure(cells: list[Cell], repeat: int, peers: list[str]) -> tuple[dict[Cell
                     got = f"{outcome.throughput / cell.ideal:.1%}, {outcome.cpu_ms:.2f} ms/call"
                     say(f"[{turn + 1}/{repeat}] {cell.name} {side}: {outcome.failure or got}")
     order = list(clients)
-    return {c: sorted(o, key=lambda r: order.index(r.side)) for c, o in results.items()}, missing, at.loop
+    return {c: sorted(o, key=lambda r: order.index(r.side)) for c, o in results.items() if o}, missing, at.loop
 
 
 def machine() -> str:
@@ -93,6 +95,7 @@ def _lines(path: str) -> list[str]:
 
 def main() -> None:
     options = arguments()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where it was started in the background
     cells = [c for c in (QUICK if options.quick else CELLS) if not options.cells or options.cells in c.name]
     repeat = options.repeat or (1 if options.quick else 3)
     before, began = os.getloadavg(), datetime.now(UTC)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -194,13 +195,17 @@ def run(
         except subprocess.TimeoutExpired:
             end(process)
             return _failed(side, cell, f"not done after {limit_s:.0f} s ({at.stats()['calls']} calls)")
+        except BaseException:
+            end(process)
+            raise
     watching.join()
     try:
         said = json.loads(output.strip().splitlines()[-1])
     except (ValueError, IndexError):
         lines = (folder / "errors.txt").read_text(errors="replace").strip().splitlines() or ["no output"]
         say("\n".join(lines[-30:]))
-        return _failed(side, cell, lines[-1][:200])
+        named = [line for line in lines if re.match(r"\w*(Error|Exception|Exit)\b", line)]
+        return _failed(side, cell, (named or lines)[-1][:200])
     return _outcome(side, cell, said, at.stats(), watching)
 
 

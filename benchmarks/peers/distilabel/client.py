@@ -16,9 +16,8 @@ os.environ["DISTILABEL_LOG_LEVEL"] = "ERROR"
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from distilabel.models import OpenAILLM
 from distilabel.pipeline import Pipeline
-from distilabel.steps import LoadDataFromDicts, StepInput, step
+from distilabel.steps import CombineOutputs, LoadDataFromDicts
 from distilabel.steps.tasks import TextGeneration
-from distilabel.typing import StepOutput
 from measure import Task, fill, measured
 
 logging.disable(logging.WARNING)
@@ -26,23 +25,20 @@ logging.disable(logging.WARNING)
 
 def generation(task: Task, name: str, kind: str, output: str, model: int = 0, **columns: str) -> TextGeneration:
     """A step: one call per row with the prompt `kind`; its placeholders are filled from the row's columns."""
+    columns = columns or {"i": "i"}
     names = {key: "{{ " + column + " }}" for key, column in columns.items()}
+    names["reviews"] = "\n".join("{{ " + column + " }}" for column in columns if column.startswith("review_"))
+    template = task.prompts[kind]["user"] + ("\n({i})" if kind == "new_keywords" else "")  # a template needs a column
     llm = OpenAILLM(
         model=f"stub-{model}", base_url=task.url, api_key="none", timeout=600,
         generation_kwargs={"temperature": 0.2, "top_p": 0.9, "max_new_tokens": 4096},
     )  # fmt: skip
     return TextGeneration(
         name=name, llm=llm, system_prompt=task.prompts[kind]["system"],
-        template=fill(task.prompts[kind]["user"], **names), columns=list(columns.values()) or ["i"],
+        template=fill(template, **names), columns=list(columns.values()),
         input_batch_size=task.concurrency, output_mappings={"generation": output}, use_cache=False,
         add_raw_output=False, add_raw_input=False,
     )  # fmt: skip
-
-
-@step(inputs=["review_1", "review_2", "review_3"], outputs=["reviews"])
-def join(inputs: StepInput) -> StepOutput:
-    """The three reviews as one text."""
-    yield [row | {"reviews": "\n".join(row[f"review_{k}"] for k in (1, 2, 3))} for row in inputs]
 
 
 def build(task: Task) -> Pipeline:
@@ -60,17 +56,13 @@ def build(task: Task) -> Pipeline:
         response = generation(task, "response", "response", "response", instruction="instruction")
         both = {"instruction": "instruction", "response": "response"}
         reviews = [generation(task, f"review-{k}", "response_review", f"review_{k}", k, **both) for k in (1, 2, 3)]
-        verdict = generation(task, "adjudication", "adjudication", "text", 4, **both, reviews="reviews")
-        (
-            rows
-            >> keywords
-            >> instruction
-            >> flags
-            >> response
-            >> reviews
-            >> join(input_batch_size=task.concurrency)
-            >> verdict
+        verdict = generation(
+            task, "adjudication", "adjudication", "text", 4, **both, **{f"review_{k}": f"review_{k}" for k in (1, 2, 3)}
         )
+        joined = [
+            CombineOutputs(name=name, input_batch_size=task.concurrency) for name in ("join-flags", "join-reviews")
+        ]
+        rows >> keywords >> instruction >> flags >> joined[0] >> response >> reviews >> joined[1] >> verdict
     return pipeline
 
 
