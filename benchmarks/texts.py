@@ -49,7 +49,7 @@ def _kinds() -> dict[str, tuple[Any, ...]]:
 def answers() -> dict[str, Any]:
     """{"markers": [[first line of a rubric, answer]], "default": ...}."""
     said: dict[str, Any] = {
-        "new_keywords": "<keywords>words, lists, order</keywords>",
+        "new_keywords": "<keywords>word %COUNT%, lists, order</keywords>",
         "instruction": f"<instruction>{_INSTRUCTION}</instruction>",
         "instruction_review": "<flags>[1, 1, 1]</flags>",
         "response": f"<response>{_RESPONSE}</response>",
