@@ -21,10 +21,11 @@ from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupBuckets,
 from datatrove.pipeline.filters import LambdaFilter
 from datatrove.pipeline.readers import ParquetReader
 from datatrove.pipeline.writers import ParquetWriter
+from datatrove.utils.hashing import HashConfig
 
 GOOD = ("kept", "duplicate", "surplus")
 """Fates of candidates that review let pass; `duplicate` is decided again here, over all runs together."""
-MINHASH = MinhashConfig(n_grams=3, num_buckets=14, hashes_per_bucket=8)
+MINHASH = MinhashConfig(n_grams=3, num_buckets=14, hashes_per_bucket=8, hash_config=HashConfig(hash_fc="sha1"))
 """Instructions are short: 3-grams of words. 14 x 8 hashes find 92% of the pairs of Jaccard similarity 0.8."""
 
 
