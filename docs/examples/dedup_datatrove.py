@@ -3,7 +3,7 @@
     pip install "datatrove[io]" spacy
     python docs/examples/dedup_datatrove.py OUT runs/synthesize-*/result/candidates.parquet [--tasks 8]
 
--> OUT/kept/*.parquet: what review let pass, of near-copies one. What differs from our curation: word n-grams in place
+-> OUT/kept/*.jsonl: what review let pass, of near-copies one. What differs from our curation: word n-grams in place
 of embeddings (paraphrases stay), the first of a cluster stays in place of the best, and nothing is compared with the
 seeds. On a cluster replace LocalPipelineExecutor by SlurmPipelineExecutor (partition=, time=, depends=): the four steps
 and their arguments stay as they are.
@@ -20,7 +20,7 @@ from datatrove.pipeline.dedup import MinhashDedupSignature
 from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupBuckets, MinhashDedupCluster, MinhashDedupFilter
 from datatrove.pipeline.filters import LambdaFilter
 from datatrove.pipeline.readers import ParquetReader
-from datatrove.pipeline.writers import ParquetWriter
+from datatrove.pipeline.writers import JsonlWriter
 from datatrove.utils.hashing import HashConfig
 
 GOOD = ("kept", "duplicate", "surplus")
@@ -46,11 +46,12 @@ def main() -> None:
 
     read = [ParquetReader(str(inputs), text_key="instruction", id_key="id"), LambdaFilter(passed_review)]
     signatures, buckets, remove = (f"{work}/{name}" for name in ("signatures", "buckets", "remove"))
+    kept = JsonlWriter(f"{options.out}/kept", compression=None)
     steps = [
         ("signatures", options.tasks, [*read, MinhashDedupSignature(signatures, config=MINHASH)]),
         ("buckets", MINHASH.num_buckets, [MinhashDedupBuckets(signatures, buckets, config=MINHASH)]),
         ("clusters", 1, [MinhashDedupCluster(buckets, remove, config=MINHASH)]),
-        ("filter", options.tasks, [*read, MinhashDedupFilter(remove), ParquetWriter(f"{options.out}/kept")]),
+        ("filter", options.tasks, [*read, MinhashDedupFilter(remove), kept]),
     ]
     for name, tasks, pipeline in steps:
         LocalPipelineExecutor(pipeline, tasks=tasks, logging_dir=f"{work}/logs/{name}").run()
