@@ -180,17 +180,10 @@ def test_vllm_and_this_process_agree_on_likelihoods(vllm, tmp_path):
 
 @pytest.mark.vllm
 @pytest.mark.timeout(1800)
-def test_vllm_keeps_expressions_and_schemas(vllm, tmp_path):
-    """Constrained answers, hot enough that no model would write them by itself."""
-    free = [Completion(c.messages, Sampling(1.5, 1.0, 24), seed=i) for i, c in enumerate(conversations(8))]
-    digits = [("wren", replace(c, regex="[1-9] [0-9]{2}")) for c in free]
-    schema = '{"type":"object","properties":{"s":{"enum":[1,2,3]}},"required":["s"],"additionalProperties":false}'
-    objects = [("robin", replace(c, schema=schema)) for c in free]
-    answers = ask(list(vllm.values()), tmp_path, [*digits, *objects])
-    for reply in answers[:8]:
-        assert reply.text[1] == " "
-        assert reply.text.replace(" ", "").isdigit()
-        assert len(reply.text) == 4
-    read = [json.loads(reply.text)["s"] for reply in answers[8:] if reply.finish == "stop"]
-    assert read
-    assert set(read) <= {1, 2, 3}
+def test_vllm_keeps_expressions(vllm, tmp_path):
+    """Hot enough that no model would write so by itself. Neither spaces nor braces: vLLM takes the pieces of the
+    miniature's tokenizer literally, and these it does not have."""
+    asked = [Completion(c.messages, Sampling(1.5, 1.0, 24), seed=i) for i, c in enumerate(conversations(8))]
+    answers = ask(list(vllm.values()), tmp_path, [("wren", replace(c, regex="[1-9][0-9]{2}")) for c in asked])
+    assert all(len(reply.text) == 3 and reply.text.isdigit() for reply in answers)
+    assert len({reply.text for reply in answers}) > 1
