@@ -2,7 +2,8 @@
 
 A call that fails gives its slot back, waits (longer each time, at random) and queues again, perhaps for another
 endpoint. A try counts against `retries` only if that endpoint has *answered other calls* since this one's last try: an
-outage is no request's fault, and `Endpoints` ends the run if it lasts. 429 never counts.
+outage is no request's fault, and `Endpoints` ends the run if it lasts. Where there are no other calls, a few words are
+sent to see whether it would. 429 never counts.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ ENDLESS = 200
 """The status of a RefusedError for an answer that was longer than anybody would read."""
 _RETRIED = {408, 409, 425, 500, 502, 503, 504, 529}
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 60.0
+_DOUBTED = 3
+"""Failures that nothing else tells the cause of, after which the endpoint is asked something simple."""
 
 
 class RefusedError(ModelError):
@@ -48,9 +51,10 @@ class _Outcome(Generic[T]):
 class Caller:
     """Calls `endpoints` of one model over `wire`. `calls` and `retried` count what went over it."""
 
-    def __init__(self, name: str, endpoints: Endpoints, wire: Wire, *, retries: int) -> None:
+    def __init__(self, name: str, endpoints: Endpoints, wire: Wire, *, retries: int, served_name: str = "") -> None:
         self.name, self.endpoints, self.wire = name, endpoints, wire
-        self._retries = retries
+        self._retries, self._served_name = retries, served_name or name
+        self._greetings: dict[str, asyncio.Task[bool]] = {}
         self.calls = self.retried = 0
 
     async def call(
@@ -68,7 +72,7 @@ class Caller:
             asking again.
         Raises RefusedError for a request that is not answered, ModelError when all endpoints are dead.
         """
-        tries = failures = 0
+        tries = failures = doubts = 0
         others: dict[str, int] = {}
         self.endpoints.begin()
         try:
@@ -87,7 +91,11 @@ class Caller:
                 if outcome.status and outcome.status not in _RETRIED:
                     raise RefusedError(f"{where}: {outcome.cause}", outcome.status, outcome.text)
                 if not outcome.throttled:
-                    failures += endpoint.answered > others.get(endpoint.url, endpoint.answered)
+                    counts = endpoint.answered > others.get(endpoint.url, endpoint.answered)
+                    doubts = 0 if counts else doubts + 1
+                    if doubts >= _DOUBTED:
+                        counts = await self._answers(endpoint, verb)
+                    failures += counts
                     others[endpoint.url] = endpoint.answered
                 if failures >= max(1, self._retries):
                     raise RefusedError(f"{where}: gave up after {tries + 1} tries; last: {outcome.cause}")
@@ -98,6 +106,22 @@ class Caller:
                     await asyncio.sleep(longest * random.uniform(0.5, 1.0))
         finally:
             self.endpoints.end()
+
+    async def _answers(self, endpoint: Endpoint, verb: str) -> bool:
+        """Whether the endpoint answers something simple; asked once for all who wonder at the same time."""
+        if endpoint.url not in self._greetings:
+            body: dict[str, Any] = {"model": self._served_name, "max_tokens": 1}
+            body |= (
+                {"prompt": "Hello"} if verb == "completions" else {"messages": [{"role": "user", "content": "Hello"}]}
+            )
+            self._greetings[endpoint.url] = asyncio.ensure_future(self._greet(endpoint, verb, body))
+        return await asyncio.shield(self._greetings[endpoint.url])
+
+    async def _greet(self, endpoint: Endpoint, verb: str, body: dict[str, Any]) -> bool:
+        try:
+            return bool((await self._try(endpoint, verb, body, lambda data: data["choices"][0])).answers)
+        finally:
+            del self._greetings[endpoint.url]
 
     async def _try(self, endpoint: Endpoint, verb: str, body: dict[str, Any], read: Callable[[Any], T]) -> _Outcome[T]:
         """One try; the endpoint is told how it went."""

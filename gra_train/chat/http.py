@@ -50,7 +50,9 @@ class HttpModel:
             model.name, _urls(model), max_concurrency=model.max_concurrency, give_up_s=model.give_up_s
         )
         self._wire = Wire(model)
-        self.caller = Caller(model.name, self.endpoints, self._wire, retries=model.retries)
+        self.caller = Caller(
+            model.name, self.endpoints, self._wire, retries=model.retries, served_name=self.served_name
+        )
         self.unconstrained = 0
         """answers that broke their regular expression or JSON schema"""
         self._verb = "completions" if model.api == "completions" else "chat/completions"
