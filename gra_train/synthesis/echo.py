@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from gra_train.synthesis.prompts.rubrics import LOOKALIKES
 from gra_train.synthesis.repair import ParseError, objects
@@ -22,11 +22,16 @@ def without_echoes(text: str, tag: str, shown: str) -> str:
     """`text` without the blocks `<tag>...</tag>` and the JSON objects that stand in `shown`."""
     if not shown:
         return text
-    blocks = [m[0] for m in re.finditer(rf"<\s*{tag}\s*>[^<]*<\s*/\s*{tag}\s*>", text, re.IGNORECASE)]
+    blocks = [m[0] for m in _block(tag).finditer(text)]
     for passage in (*blocks, *(passage for _, passage in objects(text))):
         if is_echo(passage, shown):
             text = text.replace(passage, "")
     return text
+
+
+@cache
+def _block(tag: str) -> re.Pattern[str]:
+    return re.compile(rf"<\s*{tag}\s*>[^<]*<\s*/\s*{tag}\s*>", re.IGNORECASE)
 
 
 def without_echoed_lines(text: str, shown: str) -> str:

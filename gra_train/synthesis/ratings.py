@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from gra_train.records import CRITERIA, FLAGS
@@ -17,24 +18,40 @@ _TRUE = {"1", "yes", "true", "pass", "passes", "passed", "ok", "✓", "✔", "�
 _FALSE = {"0", "no", "false", "fail", "fails", "failed", "not met", "✗", "✘", "❌", "n", "unclear"}
 _FLAG_NAMES = ("reasonable(?:ness)?", "complete(?:ness)?", "clarity|clear(?:ness)?")
 _CRITERION_NAMES = ("correctness", "clarity", "completeness", "relevance", "coherence", "ethicality|ethics|ethical")
+_NUMBERS = re.compile(_NUMBER, re.IGNORECASE)
+_OF_A_SCALE = re.compile(rf"({_NUMBER})[*_\s]*(?:/|out of|of)[*_\s]*({_NUMBER})", re.IGNORECASE)
+_DIRECT = re.compile(
+    rf"[\s:=|*_\"'(\[–—]*(?:-\s+)?(?:score|rating|is|gets)?[\s:=|*_\"'(\[–—]*({_NUMBER})", re.IGNORECASE
+)
+_ROW_OF_NUMBERS = re.compile(rf"[\[(]?\s*(?:(?:{_NUMBER})(?:\s*/\s*10)?[\s,;|]*)+[\])]?\.?", re.IGNORECASE)
 
 
-def _sections(text: str, names: Sequence[str]) -> list[list[str]]:
+@cache
+def _label(names: tuple[str, ...]) -> re.Pattern[str]:
+    """One of `names` as a label (see _sections); group 1 is the name as it stands there."""
+    return re.compile(
+        r"(?:^|[\n|,;{(\[]|\d[.)])[\s*_\"'>#•|+-]*+(?:\d+[.)]\s*+)?[\s*_\"']*+(" + "|".join(f"(?:{n})" for n in names)
+        + rf")\b[\s*_\"']*(?:score|rating)?[\s*_\"']*(?=[:=|(\[–—✓✔✅✗✘❌-]|{_NUMBER}|(?:is|gets)\b)",
+        re.IGNORECASE)  # fmt: skip
+
+
+@cache
+def _name(name: str) -> re.Pattern[str]:
+    return re.compile(name, re.IGNORECASE)
+
+
+def _sections(text: str, names: tuple[str, ...]) -> list[list[str]]:
     """For each name, the texts that follow its mentions *as a label*, each up to the next label.
 
     A label stands at the start of a line, cell or list item, or after a comma, and is followed by a colon, dash,
     bracket, bar or number.
     """
-    label = re.compile(
-        r"(?:^|[\n|,;{(\[]|\d[.)])[\s*_\"'>#•|+-]*+(?:\d+[.)]\s*+)?[\s*_\"']*+(" + "|".join(f"(?:{n})" for n in names)
-        + rf")\b[\s*_\"']*(?:score|rating)?[\s*_\"']*(?=[:=|(\[–—✓✔✅✗✘❌-]|{_NUMBER}|(?:is|gets)\b)",
-        re.IGNORECASE)  # fmt: skip
-    marks = list(label.finditer(text))
+    marks = list(_label(names).finditer(text))
     found: list[list[str]] = [[] for _ in names]
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
     for mark, end in zip(marks, ends, strict=False):
         section = text[mark.end() : end]
-        position = next(i for i, n in enumerate(names) if re.fullmatch(n, mark[1], re.IGNORECASE))
+        position = next(i for i, n in enumerate(names) if _name(n).fullmatch(mark[1]))
         found[position].append(section)
     return found
 
@@ -51,11 +68,7 @@ def _integer(word: str) -> int:
 
 def _score(section: str) -> int:
     """The number that a label's section gives: directly after it, or the one marked `n/10`, or the only one."""
-    scale = re.search(rf"({_NUMBER})[*_\s]*(?:/|out of|of)[*_\s]*({_NUMBER})", section, re.IGNORECASE)
-    direct = re.match(
-        rf"[\s:=|*_\"'(\[–—]*(?:-\s+)?(?:score|rating|is|gets)?[\s:=|*_\"'(\[–—]*({_NUMBER})", section, re.IGNORECASE
-    )
-    numbers = re.findall(_NUMBER, section, re.IGNORECASE)
+    scale, direct, numbers = _OF_A_SCALE.search(section), _DIRECT.match(section), _NUMBERS.findall(section)
     if scale and (direct is None or direct.start(1) == scale.start(1)):
         if _integer(scale[2]) != HIGHEST:
             raise ParseError("a scale other than ten")
@@ -117,19 +130,22 @@ def _scores(content: str, *, bare: bool) -> tuple[int, ...]:
         if any(len(values) > 1 for values in read):
             raise ParseError("two scores for one criterion")
         return tuple(values.pop() for values in read)
-    line = rf"[\[(]?\s*(?:(?:{_NUMBER})(?:\s*/\s*10)?[\s,;|]*)+[\])]?\.?"
-    lines = (
-        [part for part in content.splitlines() if re.fullmatch(line, plain(part), re.IGNORECASE)] if bare else [content]
-    )
+    lines = [part for part in content.splitlines() if _ROW_OF_NUMBERS.fullmatch(plain(part))] if bare else [content]
     if bare and len(lines) != 1:
         raise ParseError("no scores")
-    numbers = re.findall(_NUMBER, re.sub(r"/\s*10\b", "", lines[0]), re.IGNORECASE)
+    numbers = _NUMBERS.findall(re.sub(r"/\s*10\b", "", lines[0]))
     if len(numbers) != len(CRITERIA):
         raise ParseError(f"{len(numbers)} scores, not six" if numbers else "no scores")
     return tuple(_integer(number) for number in numbers)
 
 
 _REVIEW_NAMES = ("review", "comment", "feedback", "reason", "explanation", "justification")
+_REVIEW_LABEL = re.compile(
+    rf"(?:^|\n)[\s*_#]*(?:short |brief |overall )?(?:{'|'.join(_REVIEW_NAMES)})s?[\s*_]*[:：]\s*(.+)",
+    re.IGNORECASE | re.DOTALL,
+)
+_ASIDE = re.compile(r"<\s*(analysis|review)\s*>.*?<\s*/\s*\1\s*>", re.DOTALL | re.IGNORECASE)
+_OPEN_ASIDE = re.compile(r"<\s*(analysis|review)\s*>.*?(?:<\s*/\s*\1\s*>|$)", re.DOTALL | re.IGNORECASE)
 
 
 def _review_text(text: str) -> str | None:
@@ -141,11 +157,7 @@ def _review_text(text: str) -> str | None:
         given = {str(k).lower(): v for k, v in value.items() if isinstance(v, str)}
         if named := [given[name] for name in _REVIEW_NAMES if name in given]:
             return named[0]
-    match = re.search(
-        rf"(?:^|\n)[\s*_#]*(?:short |brief |overall )?(?:{'|'.join(_REVIEW_NAMES)})s?[\s*_]*[:：]\s*(.+)",
-        text,
-        re.IGNORECASE | re.DOTALL,
-    )
+    match = _REVIEW_LABEL.search(text)
     return match[1] if match else None
 
 
@@ -155,12 +167,12 @@ def scored(text: str, *, shown: str = "") -> Parsed[tuple[tuple[int, ...], str]]
     shown: the material under review. Scores that stand in it are not the reviewer's, nor are those inside a review.
     """
     text = without_echoes(in_form(text), "scores", shown)
-    outside = re.sub(r"<\s*(analysis|review)\s*>.*?<\s*/\s*\1\s*>", "", text, flags=re.DOTALL | re.IGNORECASE)
+    outside = _ASIDE.sub("", text)
     found = between(outside, "scores") or between(text, "scores")
     review = _review_text(text)
     if found is None:
         refuse(text)
-        body = re.sub(r"<\s*(analysis|review)\s*>.*?(?:<\s*/\s*\1\s*>|$)", "", text, flags=re.DOTALL | re.IGNORECASE)
+        body = _OPEN_ASIDE.sub("", text)
         refuse_echo(body, CRITERIA, shown)
         values = _scores(without_echoed_lines(body, shown), bare=True)
     elif found.repaired and shown and is_echo(found.value, shown):
@@ -179,8 +191,11 @@ _BARE_FLAGS = re.compile(
 )
 
 
+_FLAG = re.compile(r"[\s:=|*_\"'(\[–—-]*(\d+(?:[./]\d+)?|not met|[a-z]+|[✓✔✅✗✘❌])", re.IGNORECASE)
+
+
 def _flag(section: str) -> int:
-    match = re.match(r"[\s:=|*_\"'(\[–—-]*(\d+(?:[./]\d+)?|not met|[a-z]+|[✓✔✅✗✘❌])", section, re.IGNORECASE)
+    match = _FLAG.match(section)
     word = match[1].lower().removesuffix("/1").removesuffix(".0") if match else ""
     if word in _TRUE or word in _FALSE:
         return int(word in _TRUE)

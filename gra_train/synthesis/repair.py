@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
@@ -35,6 +36,10 @@ _OWN_TAG = re.compile(
 
 
 _THINKING = re.compile(r"<(/?)(think|thinking|reasoning)>", re.IGNORECASE)
+_STILL_THINKING = re.compile(r"<(?:think|thinking|reasoning)>", re.IGNORECASE)
+_ENDLESS_ROW = re.compile(r"([^\w]{1,4}?)\1{20,}")
+_FENCE = re.compile(r"^\s*```[\w-]*\n?|\n?```\s*$")
+_EMPHASIS = re.compile(r"\*\*|__|^#+\s*|`", re.MULTILINE)
 LONGEST, LONGEST_FORM = 1_000_000, 30_000
 """Characters of prose, and of an answer in a fixed form, beyond which nothing is read: models are not always sane."""
 
@@ -52,7 +57,7 @@ def without_thinking(text: str) -> str:
             kept.clear()
         place, opened = mark.end(), None
     text = "".join([*kept, text[place:]]).strip()
-    if re.match(r"<(?:think|thinking|reasoning)>", text, re.IGNORECASE):
+    if _STILL_THINKING.match(text):
         raise ParseError("reasoning without an end")
     if not text:
         raise ParseError("empty answer")
@@ -63,10 +68,16 @@ def without_thinking(text: str) -> str:
 
 def in_form(text: str) -> str:
     """The answer after the reasoning, where a fixed form is asked for; endless rows of signs are shortened."""
-    text = re.sub(r"([^\w]{1,4}?)\1{20,}", lambda row: row[1] * 20, without_thinking(text))
+    text = _ENDLESS_ROW.sub(lambda row: row[1] * 20, without_thinking(text))
     if len(text) > LONGEST_FORM:
         raise ParseError("far too long")
     return text
+
+
+@cache
+def _marks(tag: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """`<tag>` and `</tag>`, with white space in them. Kept: every answer is read by them."""
+    return re.compile(rf"<\s*{tag}\s*>", re.IGNORECASE), re.compile(rf"<\s*/\s*{tag}\s*>", re.IGNORECASE)
 
 
 def between(text: str, tag: str, *, free_text: bool = False) -> Parsed[str] | None:
@@ -75,8 +86,7 @@ def between(text: str, tag: str, *, free_text: bool = False) -> Parsed[str] | No
     free_text: the content may itself speak of the tag (a lesson on XML), so it reaches to the *last* closing tag.
     Of several blocks the last counts (a draft comes before its final form); that, and a missing tag, is a repair.
     """
-    opening = list(re.finditer(rf"<\s*{tag}\s*>", text, re.IGNORECASE))
-    closing = list(re.finditer(rf"<\s*/\s*{tag}\s*>", text, re.IGNORECASE))
+    opening, closing = (list(mark.finditer(text)) for mark in _marks(tag))
     if len(opening) > 1 and not text[opening[-1].end() :].strip():  # `<tag>text<tag>`: the slash was forgotten
         closing.append(opening.pop())
     if not opening and not closing:
@@ -160,8 +170,7 @@ def field(text: str, names: Sequence[str]) -> Any:
 
 def plain(text: str) -> str:
     """One line or block without fences, bold type, headings and quotes around it."""
-    text = re.sub(r"^\s*```[\w-]*\n?|\n?```\s*$", "", text.strip())
-    text = re.sub(r"\*\*|__|^#+\s*|`", "", text, flags=re.MULTILINE)
+    text = _EMPHASIS.sub("", _FENCE.sub("", text.strip()))
     return text.strip().strip("\"'“”‘’«»").strip()
 
 
