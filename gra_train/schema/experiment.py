@@ -1,0 +1,109 @@
+"""An experiment: what is compared, scored and tracked, where it runs, and everything together."""
+
+from __future__ import annotations
+
+# fmt: off  (one setting, one line: this file reads as a table)
+from dataclasses import dataclass
+from typing import Any
+
+from gra_train.schema.data import DataFile
+from gra_train.schema.models import DTYPES, Model, Pool
+from gra_train.schema.synthesis import Synthesis
+from gra_train.schema.training import Collate, Train
+from gra_train.settings import Section, setting
+
+
+@dataclass(frozen=True)
+class Evaluation(Section):
+    """Scoring with lm-eval."""
+
+    tasks: list[str] = setting([], "lm-eval task names; ours or lm-eval's")
+    limit: int | None = setting(None, "first N questions of each task", min=1)
+    split: str = setting("test", "of the miniature: tune on validation, report on test", choices=("validation", "test"))
+    questions: int = setting(300, "of the miniature: problems generated per task", min=1)
+    batch_size: int = setting(64, "questions of one forward batch", min=1)
+    max_tokens: int = setting(512, "longest answer", unit="tokens", min=1)
+    confidence: float = setting(0.95, "of every interval", min=0.5, max=0.999)
+    dtype: str = setting("float32", "of the evaluated model", choices=DTYPES)
+
+
+@dataclass(frozen=True)
+class Arm(Section):
+    """One training set to compare: data -> SFT (-> COLLATE) -> evaluation."""
+
+    data: str = setting(help="seed, unreviewed, gra, refine, integrated, solo, distill, gold, or own (data=...)")
+    with_seeds: bool = setting(True, "train on the seeds too (of refine and integrated: only refined)")
+    rows: int | None = setting(None, "rows beside the seeds (default: synthesis.target)", min=1)
+    rounds: int | None = setting(
+        None,
+        "of data=gra and integrated: the rows of the first N rounds only (all, where there are fewer)",
+        unit="rounds",
+        min=1,
+    )
+    collate: bool = setting(False, "put COLLATE on top of the fine-tuned student")
+    synthesis: dict[str, Any] = setting(
+        {}, "synthesis settings of this arm alone, e.g. {review: {mode: none}}; the seeds' annotation is shared"
+    )
+
+
+@dataclass(frozen=True)
+class Compare(Section):
+    """The comparison that ends an experiment."""
+
+    baseline: str = setting("solo", "arm that the others are compared with")
+    resamples: int = setting(10000, "bootstrap resamples of the paired interval", min=100)
+    confidence: float = setting(0.95, "of every interval", min=0.5, max=0.999)
+
+
+@dataclass(frozen=True)
+class Tracking(Section):
+    """W&B. metrics.jsonl in each run folder is the truth; W&B mirrors it."""
+
+    wandb: str = setting(
+        "auto", "auto: online when logged in, else offline", choices=("auto", "online", "offline", "off")
+    )
+    project: str = setting("gra-train", "W&B project")
+    entity: str = setting("", "W&B entity (default: yours)")
+
+
+@dataclass(frozen=True)
+class Resources(Section):
+    """What a stage needs. More than one rank goes through torchrun."""
+
+    ranks: int = setting(1, "processes of a training stage", min=1)
+    device: str = setting("auto", "auto, cpu or cuda", choices=("auto", "cpu", "cuda"))
+    workers: int = setting(1, "single-rank stages that run side by side on this machine", min=1, identity=False)
+    threads: int = setting(1, "CPU threads of one worker", min=1, identity=False)
+    needs: str = setting(
+        "", "what hardware this experiment asks for, in words; printed before it starts", identity=False
+    )
+
+
+@dataclass(frozen=True)
+class Cluster(Section):
+    """Where am I: this machine, or SLURM."""
+
+    kind: str = setting("local", "local or slurm", choices=("local", "slurm"))
+
+
+@dataclass(frozen=True)
+class Config(Section):
+    """An experiment."""
+
+    name: str = setting("experiment", "name of the experiment, part of its folder's name")
+    seed: int = setting(0, "of everything that is drawn", min=0)
+    runs_dir: str = setting("runs", "folder of all runs", identity=False)
+    seeds: DataFile = setting(DataFile, "the seed set D(0)")
+    pool: Pool = setting(Pool)
+    synthesis: Synthesis = setting(Synthesis)
+    data: DataFile = setting(DataFile, "an existing data set, trained on by arms with data=own")
+    student: Model = setting(Model, "the base model that learns")
+    sft: Train = setting(Train)
+    collate: Collate = setting(Collate)
+    deepspeed: dict[str, Any] = setting({}, "DeepSpeed configuration; empty: plain PyTorch")
+    evaluation: Evaluation = setting(Evaluation)
+    arms: dict[str, Arm] = setting({}, "the training sets to compare")
+    compare: Compare = setting(Compare)
+    tracking: Tracking = setting(Tracking, identity=False)
+    resources: Resources = setting(Resources)
+    cluster: Cluster = setting(Cluster, identity=False)

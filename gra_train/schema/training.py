@@ -1,0 +1,82 @@
+"""Training, and COLLATE on top of it."""
+
+from __future__ import annotations
+
+# fmt: off  (one setting, one line: this file reads as a table)
+from dataclasses import dataclass
+
+from gra_train.schema.data import DataFile
+from gra_train.schema.models import DTYPES
+from gra_train.settings import Section, setting
+
+SCHEDULES = ("linear", "cosine", "constant")
+
+
+@dataclass(frozen=True)
+class Lora(Section):
+    """Low-rank adapters. r = 0: full-parameter training."""
+
+    r: int = setting(0, "rank", min=0)
+    alpha: int = setting(16, "scale", min=1)
+    dropout: float = setting(0.0, "dropout", min=0, max=1)
+    targets: str = setting("all-linear", "modules that get an adapter")
+
+
+@dataclass(frozen=True)
+class Train(Section):
+    """How a model is trained. The global batch is configured; accumulation is derived."""
+
+    epochs: float = setting(1.0, "passes over the data (ignored when steps is set)", min=0)
+    steps: int | None = setting(None, "optimiser steps in place of epochs", min=1)
+    global_batch: int = setting(256, "examples of one optimiser step, over all ranks", min=1)
+    device_batch: int = setting(4, "examples of one forward pass on one rank", min=1)
+    lr: float = setting(5e-6, "peak learning rate", min=0)
+    schedule: str = setting("cosine", "learning-rate decay after warm-up", choices=SCHEDULES)
+    warmup: float = setting(0.03, "share of the steps with rising learning rate", min=0, max=1)
+    weight_decay: float = setting(0.0, "AdamW weight decay", min=0)
+    adam_beta2: float = setting(0.999, "AdamW second-moment decay", min=0, max=1)
+    max_grad_norm: float = setting(1.0, "gradient clipping", min=0)
+    max_length: int = setting(4096, "longest example, prompt included", unit="tokens", min=8)
+    max_overlong: float = setting(0.05, "share of over-long examples above which training is refused", min=0, max=1)
+    dtype: str = setting("bfloat16", "compute type", choices=DTYPES)
+    activation_checkpointing: bool = setting(True, "trade compute for memory")
+    group_by_length: bool = setting(True, "batches of examples of similar length (less padding)")
+    save_steps: int = setting(200, "steps between checkpoints", min=1, identity=False)
+    keep_checkpoints: int = setting(2, "checkpoints kept", min=1, identity=False)
+    lora: Lora = setting(Lora)
+
+
+@dataclass(frozen=True)
+class Preference(Train):
+    """Train, for preference optimisation: beta and the loss are in Collate (they belong to the method)."""
+
+    global_batch: int = setting(16, "pairs of one optimiser step, over all ranks", min=1)
+    lr: float = setting(1e-5, "peak learning rate", min=0)
+    epochs: float = setting(5.0, "passes over the pairs (ignored when steps is set)", min=0)
+
+
+@dataclass(frozen=True)
+class Collate(Section):
+    """COLLATE (arXiv 2506.02519): multi-mode SFT, distinct providers, task-guided tuning."""
+
+    providers: int = setting(2, "rationale providers S", min=1)
+    iterations: int = setting(2, "task-guided iterations (0: stop after stage 2)", min=0)
+    beta: float = setting(0.1, "DPO beta", min=0)
+    loss: str = setting("sigmoid", "preference loss", choices=("sigmoid", "ipo", "hinge"))
+    rationale_data: DataFile = setting(DataFile, "instructions with gold rationales and answers (stages 1 and 2)")
+    answer_data: DataFile = setting(DataFile, "instructions with answers only, added to stage 1 (may be empty)")
+    task_data: DataFile = setting(DataFile, "instructions with answers, no rationales (stage 3)")
+    validation_rows: int = setting(8000, "rows of the rationale data kept to pick a provider by", min=1)
+    answers_from_rationale_rows: bool = setting(True, "rows with a rationale also train instruction -> answer")
+    prompts: str = setting("tags", "prompt family of the three modes", choices=("tags", "mini"))
+    temperature: float = setting(0.7, "of the providers' rationales", min=0)
+    stage2_temperature: float = setting(0.7, "of the providers' own rationales in stage 2", min=0)
+    top_p: float = setting(0.95, "nucleus sampling", min=0, max=1)
+    max_tokens: int = setting(256, "longest rationale", unit="tokens", min=1)
+    filter: bool = setting(True, "keep a pair only if its winner makes the answer likelier than no rationale does")
+    redraw_splits: bool = setting(False, "a new random split of the task data in every iteration")
+    block: int = setting(64, "in process: requests batched together", min=1)
+    ift: Train = setting(Train, "stage 1, multi-mode SFT")
+    stage2: Preference = setting(Preference, "stage 2, distinct providers")
+    stage3: Preference = setting(Preference, "stage 3, each iteration")
+    answerer: Train = setting(Train, "final SFT of the base on instruction + rationale -> answer")
