@@ -50,8 +50,8 @@ def test_reviewers_are_asked_for_the_texts_under_their_own_prompts(tell):
     assert {r.continuation for _, r in scored} == continuations
     responses = [r for _, r in scored if r.continuation == tags.response("").write(candidate.response)]
     assert all(r.messages == tags.response(candidate.instruction).messages for r in responses)
-    assert candidate.attempts  # of the generator; a likelihood cannot be unparseable
-    assert {a.role for a in candidate.attempts} == {"generator"}
+    assert {a.role for a in candidate.attempts} == {"generator", "reviewer"}
+    assert not any(a.failed for a in candidate.attempts if a.role == "reviewer"), "a likelihood is never unparseable"
 
 
 def test_an_unlikely_token_flags_the_instruction(tell):
