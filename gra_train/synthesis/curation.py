@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from gra_train.records import Sample
 from gra_train.schema import Dedup
 from gra_train.synthesis.candidate import Candidate
+from gra_train.synthesis.vectors import BLOCK, Stored, Vectors
 
 if TYPE_CHECKING:
     import numpy as np
-
-BLOCK = 1024
-"""Rows compared at a time: memory is BLOCK x BLOCK cosines, never n x n."""
 
 EXACT_BELOW = 100_000
 """Below this many vectors comparing with all of them costs no more than a graph does, and is exact."""
@@ -36,33 +35,36 @@ class Index:
     """Unit vectors with ids; grows, never shrinks. Exact below `exact_below` vectors, from there on an HNSW graph.
 
     The graph (usearch; vectors as 8-bit integers, one thread) only proposes neighbours: cosines are computed from the
-    float32 vectors. It is a function of the vectors and their order, however they were handed over.
+    float32 vectors. It is a function of the vectors and their order, however they were handed over. The vectors stand
+    in an unnamed file in `folder`.
     """
 
     exact_below: int = EXACT_BELOW
+    folder: Path | None = None
     ids: list[str] = field(default_factory=list)
-    _blocks: list[np.ndarray] = field(default_factory=list)
+    _vectors: Stored = field(init=False)
     _graph: Any = None
     _linked: set[int] = field(default_factory=set)
 
-    def add(self, ids: Sequence[str], vectors: np.ndarray) -> None:
-        """Append n vectors [n, dimensions]; the last block is filled before a new one is begun."""
-        import numpy as np
+    def __post_init__(self) -> None:
+        self._vectors = Stored(self.folder)
 
+    def add(self, ids: Sequence[str], vectors: np.ndarray) -> None:
+        """Append n vectors [n, dimensions]."""
         assert len(ids) == len(vectors), "one id for each vector"
         if not len(ids):
             return
-        new, known = vectors, len(self.ids)
-        if self._blocks and len(self._blocks[-1]) < BLOCK:
-            vectors = np.concatenate([self._blocks.pop(), vectors])
-        self._blocks += [vectors[i : i + BLOCK] for i in range(0, len(vectors), BLOCK)]
+        known = len(self.ids)
+        self._vectors.add(vectors)
         self.ids += ids
         if self._graph is not None:
-            self._link(known, new)
+            self._link(known, vectors)
         elif len(self.ids) >= self.exact_below:
-            self._graph = _empty_graph(new.shape[1])
-            for start, block in zip(range(0, len(self.ids), BLOCK), self._blocks, strict=True):
+            self._graph = _empty_graph(vectors.shape[1])
+            start = 0
+            for block in self._vectors.blocks():
                 self._link(start, block)
+                start += len(block)
 
     def _link(self, start: int, vectors: np.ndarray) -> None:
         """Add n vectors to the graph, each text once: many equal ones link to each other alone and cut others off."""
@@ -93,7 +95,7 @@ class Index:
         best: Any = np.full(len(vectors), -2.0, np.float32)
         where: Any = np.zeros(len(vectors), np.int64)
         start = 0
-        for block in self._blocks:
+        for block in self._vectors.blocks():
             cosines = vectors @ block.T
             column = cosines.argmax(axis=1)
             value = cosines[np.arange(len(vectors)), column]
@@ -108,7 +110,7 @@ class Index:
 
         found = self._graph.search(vectors, NEIGHBOURS, threads=1)  # fewer than that: the rest is item 0
         keys = np.sort(found.keys.astype(np.int64).reshape(len(vectors), -1), axis=1)  # the earliest of equals first
-        items = np.stack([self._blocks[key // BLOCK][key % BLOCK] for key in keys.ravel()])
+        items = self._vectors[keys.ravel()]
         cosines = np.einsum("nd,nkd->nk", vectors, items.reshape(*keys.shape, -1))
         column = cosines.argmax(axis=1)
         rows = np.arange(len(vectors))
@@ -124,8 +126,12 @@ def _empty_graph(dimensions: int) -> Any:
     )  # fmt: skip
 
 
-def greedy(ids: Sequence[str], vectors: np.ndarray, pool: Index, *, threshold: float) -> list[Twin | None]:
+def greedy(
+    ids: Sequence[str], vectors: Vectors, pool: Index, *, threshold: float, places: Sequence[int] | None = None
+) -> list[Twin | None]:
     """Which of the texts to drop, taken in the given order: for each its twin, or None where it is kept.
+
+    places: where in `vectors` each text's vector is (None: in the same order).
 
     A text is kept if its largest cosine to anything in the pool, or to a text kept before it, is below `threshold`.
     Equal to the exact greedy result while pool and kept rows are each fewer than `pool.exact_below`; beyond that a row
@@ -133,10 +139,11 @@ def greedy(ids: Sequence[str], vectors: np.ndarray, pool: Index, *, threshold: f
     """
     import numpy as np
 
-    kept = Index(pool.exact_below)
+    kept = Index(pool.exact_below, pool.folder)
+    where = list(range(len(ids)) if places is None else places)
     twins: list[Twin | None] = []
-    for start in range(0, len(ids), BLOCK):
-        block = vectors[start : start + BLOCK]
+    for start in range(0, len(ids), BLOCK):  # memory is BLOCK x BLOCK cosines, never n x n
+        block = vectors[where[start : start + BLOCK]]
         outside = [_nearer(a, b) for a, b in zip(pool.nearest(block), kept.nearest(block), strict=True)]
         inside = block @ block.T
         chosen: list[int] = []

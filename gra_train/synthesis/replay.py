@@ -23,12 +23,13 @@ from gra_train.schema import Synthesis
 from gra_train.settings import change
 from gra_train.synthesis.candidate import Candidate
 from gra_train.synthesis.checker import Checker
-from gra_train.synthesis.curation import BLOCK, Index, text_of
+from gra_train.synthesis.curation import Index, text_of
 from gra_train.synthesis.decide import Decision, adjudicated, decide
 from gra_train.synthesis.decontaminate import Benchmarks
 from gra_train.synthesis.draw import Draw, committee_of, roles
 from gra_train.synthesis.embed import Encoder
 from gra_train.synthesis.rounds import Good, checked, curate
+from gra_train.synthesis.vectors import BLOCK
 
 
 class Verdict(StrEnum):

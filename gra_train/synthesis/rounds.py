@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -32,12 +32,13 @@ from gra_train.synthesis.annotate import summarise
 from gra_train.synthesis.calls import KeyOf, no_key
 from gra_train.synthesis.candidate import Candidate
 from gra_train.synthesis.checker import Checker
-from gra_train.synthesis.curation import BLOCK, Index, Twin, best_first, greedy, text_of
+from gra_train.synthesis.curation import Index, Twin, best_first, greedy, text_of
 from gra_train.synthesis.decontaminate import Benchmarks
 from gra_train.synthesis.draw import Corpus, draw
 from gra_train.synthesis.embed import Encoder
 from gra_train.synthesis.prompts import Family
 from gra_train.synthesis.story import synthesise
+from gra_train.synthesis.vectors import BLOCK, Stored, Vectors
 from gra_train.synthesis.waves import Rates, Spool, Waves
 
 log = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ def share_of(target: int, rounds: int, number: int) -> int:
 def run_rounds(loop: Loop, seeds: Sequence[Sample], watch: Watch, *, stop_after: int | None = None) -> int:
     """Make and curate all rounds (or the first `stop_after`); how many rows were kept. seeds: D(0), annotated."""
     synthesis = loop.synthesis
-    corpus, pool, rates = Corpus.of(seeds), Index(synthesis.dedup.exact_below), Rates()
+    corpus, pool, rates = Corpus.of(seeds), Index(synthesis.dedup.exact_below, loop.folder), Rates()
     if synthesis.dedup.include_seeds:
         pool.add([s.id for s in seeds], _embed(loop, [text_of(s, synthesis.dedup) for s in seeds]))
     kept = spent = 0
@@ -160,7 +161,7 @@ class _Round:
     """Encodes what is complete while further calls go on."""
     limit: int
     watch: Watch
-    _encoding: dict[int, Any] = field(default_factory=dict)
+    _encoding: dict[int, Future[range]] = field(default_factory=dict)
     _goods: dict[int, list[Good]] = field(default_factory=dict)
     _unique: list[Good] | None = None
     _twins: dict[str, Twin] = field(default_factory=dict)
@@ -171,6 +172,7 @@ class _Round:
     def __post_init__(self) -> None:
         synthesis = self.loop.synthesis
         self.share = share_of(synthesis.target, synthesis.rounds, self.number)
+        self._vectors = Stored(self.loop.folder)
         self.waves = Waves(
             size=synthesis.wave, limit=self.limit, share=self.share, lookahead=synthesis.lookahead, rates=self.rates,
             ahead=not (self.loop.lockstep or self.loop.experience), cut_blocks=self.loop.lockstep, spool=self.spool,
@@ -199,7 +201,8 @@ class _Round:
         # Curation only shrinks: it need not run before enough rows are there for it.
         if len(goods) < self.share and made < self.limit:
             return len(goods)
-        self._twins = curate(goods, self._vectors(), self.pool, threshold=self.loop.synthesis.dedup.threshold)
+        threshold = self.loop.synthesis.dedup.threshold
+        self._twins = curate(goods, self._vectors, self.pool, threshold=threshold, places=self._places())
         self._unique = [g for g in goods if g.id not in self._twins]
         self.rates.kept = len(self._unique) / len(goods) if goods else self.rates.kept
         self.waves.over = len(self._unique) >= self.share or made >= self.limit
@@ -216,8 +219,11 @@ class _Round:
             self.watch.on_candidates(final)
             # Later prompts show an example's domain, keywords and summary, never its text.
             samples += [replace(c.sample(), instruction="", response="") for c in final if c.fate is Fate.KEPT]
-        places = {g.id: i for i, g in enumerate(goods)}
-        self.pool.add([g.id for g in kept], self._vectors()[[places[g.id] for g in kept]])
+        if self.number + 1 < self.loop.synthesis.rounds:  # else there is nobody to be compared with them
+            places = dict(zip((g.id for g in goods), self._places(), strict=True))
+            for i in range(0, len(kept), BLOCK):
+                ids = [g.id for g in kept[i : i + BLOCK]]
+                self.pool.add(ids, self._vectors[[places[id] for id in ids]])
         made = self.waves.indices(self._last).stop
         ended_by = "target" if len(self._unique) >= self.share else "max_candidates"
         return Round(
@@ -271,14 +277,15 @@ class _Round:
         good = [c for c in known if c.fate is Fate.KEPT]
         self._goods[wave] = [Good(c.id, c.index, c.mu) for c in good]
         texts = [text_of(c, loop.synthesis.dedup) for c in good]
-        self._encoding[wave] = self.beside.submit(_embed, loop, texts)
+        self._encoding[wave] = self.beside.submit(lambda: self._vectors.add(_embed(loop, texts)))
         return known
 
     def _accepted(self) -> list[Good]:
         return [good for wave in range(self._last + 1) for good in self._goods[wave]]
 
-    def _vectors(self) -> Any:
-        return _stack([v for wave in range(self._last + 1) for v in self._encoding[wave].result()])
+    def _places(self) -> list[int]:
+        """Where the vectors of what is accepted are."""
+        return [place for wave in range(self._last + 1) for place in self._encoding[wave].result()]
 
 
 def checked(candidate: Candidate, checker: Checker | None, benchmarks: Benchmarks | None = None) -> Candidate:
@@ -301,11 +308,16 @@ def checked(candidate: Candidate, checker: Checker | None, benchmarks: Benchmark
     return replace(candidate, correct=checker.correct(candidate.instruction, candidate.response))
 
 
-def curate(goods: Sequence[Good], vectors: Any, pool: Index, *, threshold: float) -> dict[str, Twin]:
-    """The near-duplicates among the good candidates of a round and their twins, by id. vectors: [n, dimensions]."""
+def curate(
+    goods: Sequence[Good], vectors: Vectors, pool: Index, *, threshold: float, places: Sequence[int] | None = None
+) -> dict[str, Twin]:
+    """The near-duplicates among the good candidates of a round and their twins, by id.
+
+    vectors: [n, dimensions]; places: where each one's vector is (None: in the same order).
+    """
+    where = dict(zip((g.id for g in goods), range(len(goods)) if places is None else places, strict=True))
     order = best_first(goods)
-    places = {good.id: i for i, good in enumerate(goods)}
-    twins = greedy([g.id for g in order], vectors[[places[g.id] for g in order]], pool, threshold=threshold)
+    twins = greedy([g.id for g in order], vectors, pool, threshold=threshold, places=[where[g.id] for g in order])
     return {good.id: twin for good, twin in zip(order, twins, strict=True) if twin is not None}
 
 
@@ -319,10 +331,8 @@ async def summary_story(instruction: str, id: str, ask: Ask, *, loop: Loop) -> A
 
 def _embed(loop: Loop, texts: Sequence[str]) -> Any:
     """Vectors [n, dimensions], encoded block by block."""
-    return _stack([vector for i in range(0, len(texts), BLOCK) for vector in loop.encode(texts[i : i + BLOCK])])
-
-
-def _stack(vectors: Sequence[Any]) -> Any:
     import numpy as np
 
-    return np.stack(vectors) if len(vectors) else np.zeros((0, 1), np.float32)
+    if not texts:
+        return np.zeros((0, 1), np.float32)
+    return np.concatenate([loop.encode(texts[i : i + BLOCK]) for i in range(0, len(texts), BLOCK)])

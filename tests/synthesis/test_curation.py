@@ -17,6 +17,7 @@ from gra_train.synthesis import curation
 from gra_train.synthesis.candidate import Candidate
 from gra_train.synthesis.curation import Index, best_first, greedy, text_of
 from gra_train.synthesis.embed import encoder, hashing
+from gra_train.synthesis.vectors import Stored
 
 PLACES = [87, 379, 417, 483, 509, 738, 1139, 1481, 1646]
 
@@ -49,6 +50,7 @@ def exact(vectors, pool, threshold):
 @pytest.mark.parametrize("block", [7, 64, 1024])
 def test_greedy_equals_the_exact_result_whatever_the_block(monkeypatch, block):
     monkeypatch.setattr(curation, "BLOCK", block)
+    monkeypatch.setattr("gra_train.synthesis.vectors.BLOCK", block)
     rng = np.random.default_rng(0)
     pool_vectors, vectors = unit(rng, 150), with_copies(rng, 700)
     vectors[::10] = pool_vectors[rng.integers(150, size=70)]
@@ -80,15 +82,37 @@ def test_greedy_on_five_thousand_rows():
 
 
 def test_an_index_grows_in_blocks(monkeypatch):
-    monkeypatch.setattr(curation, "BLOCK", 10)
+    monkeypatch.setattr("gra_train.synthesis.vectors.BLOCK", 10)
     rng = np.random.default_rng(2)
     vectors = unit(rng, 37)
     index = Index()
     assert index.nearest(vectors[:2]) == [None, None]
     for start, stop in ((0, 3), (3, 3), (3, 25), (25, 37)):
         index.add([str(i) for i in range(start, stop)], vectors[start:stop])
-    assert [len(b) for b in index._blocks] == [10, 10, 10, 7]
+    assert [len(b) for b in index._vectors.blocks()] == [10, 10, 10, 7]
+    assert np.array_equal(np.concatenate(list(index._vectors.blocks())), vectors)
     assert [t.id for t in index.nearest(vectors[:9])] == [str(i) for i in range(9)]
+
+
+def test_stored_vectors_come_back_bit_for_bit_and_leave_no_file(tmp_path):
+    vectors = unit(np.random.default_rng(7), 50)
+    stored = Stored(tmp_path)
+    assert (stored.add(vectors[:20]), stored.add(vectors[:0]), stored.add(vectors[20:])) == (
+        range(20), range(20, 20), range(20, 50)
+    )  # fmt: skip
+    assert stored[[49, 0, 20, 20]].tobytes() == vectors[[49, 0, 20, 20]].tobytes()
+    assert len(stored) == 50
+    assert not list(tmp_path.iterdir())
+
+
+def test_places_say_where_each_vector_is():
+    """As when waves are encoded in the order in which they are complete."""
+    rng = np.random.default_rng(8)
+    vectors, shuffled = with_copies(rng, 400), rng.permutation(400)
+    ids, stored = [str(i) for i in range(400)], Stored()
+    stored.add(vectors[shuffled])
+    places = np.argsort(shuffled).tolist()
+    assert greedy(ids, stored, Index(), threshold=0.9, places=places) == greedy(ids, vectors, Index(), threshold=0.9)
 
 
 def test_nothing_to_compare():
