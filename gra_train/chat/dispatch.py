@@ -12,6 +12,7 @@ A story is an async function that awaits `ask(...)` and nothing else (asyncio.ga
 from __future__ import annotations
 
 import asyncio
+import gc
 import queue
 import threading
 from collections import deque
@@ -27,6 +28,9 @@ Step = Callable[[Sequence[Call]], Awaitable[list[Any]]]
 """Answers to calls, in order; a failed call's answer is the exception."""
 
 _IDLE_S = 1.0
+_COLLECT_EVERY = 50_000
+"""New objects after which Python looks for cyclic garbage while calls go on (else 700). Each look goes through what
+thousands of waiting stories hold, for nothing: with 1024 calls in flight that was 29% of the client's CPU time."""
 _QUIET_PASSES = 12
 """Passes of the event loop without news after which a block counts as waiting. A resumed story needs three per level of
 asyncio.gather to ask again; more passes than needed cost microseconds, too few would only cut batches smaller."""
@@ -166,6 +170,8 @@ class LoopThread:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        self._collect, *older = gc.get_threshold()
+        gc.set_threshold(self._collect and max(self._collect, _COLLECT_EVERY), *older)  # 0: switched off
         self._thread = threading.Thread(target=self._serve, name="calls", daemon=True)
         self._thread.start()
 
@@ -182,6 +188,7 @@ class LoopThread:
         if self._thread.is_alive():
             self.loop.call_soon_threadsafe(self.loop.stop)
             self._thread.join()
+            gc.set_threshold(self._collect, *gc.get_threshold()[1:])
 
     def _serve(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self.loop) as runner:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import json
 import time
@@ -182,3 +183,11 @@ def test_a_run_is_stopped_though_its_server_is_silent(server, stats, tmp_path, m
     with open_pool(models, ledger=tmp_path / "l") as pool:
         pool.run([story(i, "plain") for i in range(30)])
     assert sum(stats()["requests"].values()) - before == 10  # what was answered is not asked again
+
+
+def test_garbage_is_looked_for_less_often_while_calls_go_on():
+    before = gc.get_threshold()
+    thread = dispatch.LoopThread()
+    assert gc.get_threshold() == (max(before[0], 50_000), *before[1:])
+    thread.close()
+    assert gc.get_threshold() == before
