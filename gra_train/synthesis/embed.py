@@ -20,6 +20,7 @@ Encoder = Callable[[Sequence[str]], "np.ndarray"]
 _DIMENSIONS = 2048
 _MINILM = "all-MiniLM-L6-v2"
 _STATIC = "model2vec:"
+_STATIC_BATCH = 128
 
 
 def encoder(name: str) -> Encoder:
@@ -96,7 +97,8 @@ def _static(name: str) -> Encoder:
         raise _not_loaded(_STATIC + name, error) from None
 
     def encode(texts: Sequence[str]) -> np.ndarray:
-        vectors = np.asarray(model.encode(list(texts), use_multiprocessing=False), np.float32)
+        # a text is encoded by itself; what the tokenizer says of a batch takes some 50 kB a text
+        vectors = np.asarray(model.encode(list(texts), batch_size=_STATIC_BATCH, use_multiprocessing=False), np.float32)
         lengths: Any = np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors / np.where(lengths > 0, lengths, 1)
 
