@@ -156,14 +156,14 @@ class _Builder:
         from gra_train.synthesis.shards import parse_shard
 
         config, run = self.config, whole.run(Path(self.config.runs_dir))
-        number, of = parse_shard(config.synthesis)
+        number, of = parse_shard(config.synthesis.shard, config.synthesis)
         if run.is_done():
             return whole
         curated = len(read_json(run.folder / ROUNDS) or [])
         stage = ShardStage(
             seed=config.seed,
             pool=whole.config.pool,
-            synthesis=only(config.synthesis, *LOOP, "shard", "margin"),
+            synthesis=only(config.synthesis, *LOOP, "margin"),
             shard=config.synthesis.shard,
             round=curated,
             of=str(run.folder),

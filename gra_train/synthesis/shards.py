@@ -27,12 +27,12 @@ from gra_train.synthesis.rounds import Loop, Round, share_of, summary_story
 from gra_train.synthesis.story import synthesise
 
 
-def parse_shard(synthesis: Synthesis) -> tuple[int, int]:
-    """(i, n) of synthesis.shard="i/n", i from 1. Raises UserError."""
-    found = re.fullmatch(r"(\d+)/(\d+)", synthesis.shard)
+def parse_shard(text: str, synthesis: Synthesis) -> tuple[int, int]:
+    """(i, n) of synthesis.shard="i/n", i from 1. Raises UserError, also for roles that cannot be sharded."""
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
     shard, of = (int(found[1]), int(found[2])) if found else (0, 0)
     if not 1 <= shard <= of:
-        raise UserError(f"synthesis.shard={synthesis.shard!r}: expected i/n with i from 1 to n, e.g. 2/8")
+        raise UserError(f"synthesis.shard={text!r}: expected i/n with i from 1 to n, e.g. 2/8")
     if depends_on_previous_wave(synthesis):
         raise UserError(
             "synthesis.roles=adaptive cannot be sharded: a wave's draws need the results of the wave before it. "

@@ -135,7 +135,7 @@ def shard(config: ShardStage, inputs: Mapping[str, Path], out: Path) -> None:
             f"this is a shard of round {config.round + 1}, and {len(rounds)} rounds are curated in {config.of}: "
             "run the same command again, for the round that is due now."
         )
-    number, of = parse_shard(config.synthesis)
+    number, of = parse_shard(config.shard, config.synthesis)
     with (
         _loop(config, out) as loop,
         progress.task(f"shard {number} of {of}", total=None, unit="candidates") as bar,
