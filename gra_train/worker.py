@@ -65,7 +65,8 @@ def answer(folder: Path, out: Path) -> dict[str, Any]:
             logging.error("%s", error)
             return {"ok": False, "kind": "model", "message": str(error)}
         except BaseException as error:
-            traceback.print_exc()
+            with suppress(OSError):  # a full disk
+                traceback.print_exc()
             kind = "disk" if isinstance(error, OSError) and error.errno == 28 else "bug"
             message = f"{type(error).__name__}: {error}"
             if kind == "disk":
@@ -73,7 +74,7 @@ def answer(folder: Path, out: Path) -> dict[str, Any]:
             return {"ok": False, "kind": kind, "message": message}
         finally:
             for stream in (sys.stdout, sys.stderr):
-                with suppress(OSError):  # a full disk
+                with suppress(OSError):
                     stream.flush()
             for target, source in zip((1, 2), saved, strict=True):
                 os.dup2(source, target)
