@@ -26,6 +26,7 @@ echo "Building $venv with Python $version: torch, then the rest; a few minutes a
 pip=("$venv/bin/python" -m pip --disable-pip-version-check install -qq)
 # torch first and pinned: left to another package, pip would take the newest build whatever is at hand.
 "${pip[@]}" "$(grep '^torch==' constraints.txt)"
+echo "torch is there; now $(grep -c == constraints.txt) pinned packages."
 "${pip[@]}" -c constraints.txt -e '.[all,dev]'
 
 headers=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("include"))')

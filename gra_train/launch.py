@@ -203,6 +203,8 @@ class Executor:
                 held.finish(time.monotonic() - started)
                 self.computed.append(run.id)
                 self.view.finish(run.id, "done")
+                for text in outcome.get("warnings", ()):
+                    self.view.note(f"    warning: {text}")
                 return
             state = "stopped" if outcome["kind"] in ("stopped", "reached") else "failed"
             held.mark_failure(state, error=outcome["message"])

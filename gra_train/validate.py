@@ -7,6 +7,7 @@ there is one. --offline leaves out what needs servers or the network.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,8 @@ def main(words: Sequence[str]) -> int:
 
 def _sorted(words: Sequence[str]) -> Words:
     rest = [w for w in words if w != "--offline"]
+    if len(rest) < len(words):
+        os.environ["HF_HUB_OFFLINE"] = "1"  # read by the Hub's libraries when they are imported
     assume = dict(w.removeprefix("assume.").split("=", 1) for w in rest if w.startswith("assume.") and "=" in w)
     run = next((w.removeprefix("from=") for w in rest if w.startswith("from=")), "")
     overrides = [w for w in rest if not w.startswith(("assume.", "from="))]
@@ -162,7 +165,7 @@ def _seeds(file: DataFile, seed: int, found: list[Finding], *, offline: bool) ->
         loaded = read(change(file, on_bad_row="skip"), seed=seed)
     except UserError as error:
         state = "note" if remote and offline else "problem"
-        found.append(Finding(state, "seeds", str(error)))
+        found.append(Finding(state, "seeds", "not loaded (offline)" if state == "note" else str(error)))
         return None
     lacking = {k: sum(not getattr(s, k) for s in loaded.samples) for k in ("domain", "keywords", "summary")}
     text = f"{file.path}: {len(loaded.samples)} rows; to be annotated: " + ", ".join(

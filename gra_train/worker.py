@@ -44,18 +44,37 @@ def run_stage(folder: Path, out: Path) -> None:
             (folder / "reads.json").write_text(json.dumps(sorted(settings.reads)))
 
 
+MOST_WARNINGS = 5
+"""Told of one stage; log.txt has all."""
+
+
+class Warnings(logging.Handler):
+    """Collects what our own code warns of, so that a person is told it beside the log."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.name.startswith("gra_train") and text not in self.texts:
+            self.texts.append(text)
+
+
 def answer(folder: Path, out: Path) -> dict[str, Any]:
-    """Run a stage with its noise in log.txt; {"ok": true} or what went wrong."""
+    """Run a stage with its noise in log.txt; {"ok": true, "warnings": [...]} or what went wrong."""
     saved = os.dup(1), os.dup(2)
+    warnings = Warnings()
     with (folder / "log.txt").open("ab") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         logging.basicConfig(
             level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr, force=True
         )
+        logging.getLogger().addHandler(warnings)
         try:
             run_stage(folder, out)
-            return {"ok": True}
+            return {"ok": True, "warnings": warnings.texts[:MOST_WARNINGS]}
         except Stopped as stopped:
             kind = "reached" if isinstance(stopped, Reached) else "stopped"
             return {"ok": False, "kind": kind, "message": str(stopped)}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -20,3 +21,16 @@ def test_a_job_of_a_launcher_that_is_gone_is_not_done(tmp_path, alive):
     assert done.returncode == 0
     assert (tmp_path / "log.txt").exists() is alive
     assert bool(done.stdout) is alive  # "no such stage", in its way
+
+
+def test_what_a_stage_warns_of_is_told_to_the_person(tmp_path):
+    """Annotations that no model could give: in the log, and on the terminal."""
+    seeds = tmp_path / "seeds.jsonl"
+    rows = [{"instruction": f"Say hello to guest {i}.", "response": f"Hello, guest {i}."} for i in range(3)]
+    seeds.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["synthesize", "experiment=mini", "debug=tiny", f"seeds.path={seeds}", "synthesis.prompts=tags",
+             "synthesis.max_candidates=1", "synthesis.max_tokens=8", f"runs_dir={tmp_path}"]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "gra_train.cli", *words], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert re.search(r"warning: \d of 9 annotations could not be read", done.stderr)

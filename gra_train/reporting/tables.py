@@ -115,6 +115,8 @@ def plan(folder: Path, runs_dir: Path, more: Sequence[str] = ()) -> str:
             state = f"cannot be planned here: {run.problem}" if run.problem else state
             lines.append(f"  {run.name}\n      {state}")
             lines += [f"      needs: {run.needs}"] if run.needs and len(done) < len(run.nodes) else []
+        if scale == "pools":
+            lines.append("  build the pools first: gra-train mini build --out pools/1 --seed 1, and so for 2 and 3")
     return "\n".join(lines)
 
 
