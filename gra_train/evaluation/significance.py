@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from gra_train.evaluation.statistics import Answers
@@ -84,9 +84,3 @@ def compare(
     decided = {task: test for task, test in tests.items() if adjusted[task] <= 1 - confidence}
     wins = sum(test.won > test.lost for test in decided.values())
     return tests, adjusted, Tally(wins, len(tests) - len(decided), len(decided) - wins)
-
-
-def complete(rows: Sequence[Mapping[str, float | None]]) -> list[bool]:
-    """Which rows have a score for every task of the table: only those have an average."""
-    tasks = {task for row in rows for task in row}
-    return [all(row.get(task) is not None for task in tasks) for row in rows]

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from gra_train.evaluation.significance import Tally, compare, complete, detectable, holm, mcnemar
+from gra_train.evaluation.significance import Tally, compare, detectable, holm, mcnemar
 
 
 def sheet(right, n=20):
@@ -58,7 +58,3 @@ def test_a_table_of_tasks():
     assert list(tests) == ["a", "b", "c"]
     assert adjusted["a"] == pytest.approx(3 * 2 / 2**16)
     assert tally == Tally(1, 1, 1)
-
-
-def test_averages_only_of_complete_rows():
-    assert complete([{"a": 1.0, "b": 0.0}, {"a": 1.0}, {"a": 1.0, "b": None}]) == [True, False, False]
