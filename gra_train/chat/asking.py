@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from gra_train.chat.dispatch import Call
 from gra_train.chat.keys import decode, encode, request_key
@@ -14,6 +14,8 @@ from gra_train.chat.protocol import Completion, Request
 from gra_train.chat.usage import Usage
 from gra_train.errors import UserError, nearest
 from gra_train.schema import Model
+
+T = TypeVar("T")
 
 
 class Remote(Protocol):
@@ -57,8 +59,8 @@ class Asking:
         for i, (name, one) in enumerate(calls):
             prompt = (name, id(one.messages), one.seed, one.attempt) if isinstance(one, Completion) else i
             groups.setdefault(prompt, []).append(i)
-        found = await asyncio.gather(
-            *(self.answers(calls[group[0]][0], [calls[i][1] for i in group], story) for group in groups.values())
+        found = await _together(
+            self.answers(calls[group[0]][0], [calls[i][1] for i in group], story) for group in groups.values()
         )
         answers: list[Any] = [None] * len(calls)
         for group, own in zip(groups.values(), found, strict=True):
@@ -107,6 +109,18 @@ class Asking:
             for key in missing:
                 del self._in_flight[key]
             done.set_result(None)
+
+
+async def _together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Results of all, in order. If one fails, the others are cancelled (asyncio.gather would let them go on)."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 def known(name: str, models: Mapping[str, Any]) -> str:

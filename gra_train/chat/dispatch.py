@@ -108,6 +108,7 @@ def free_flow(
     finished: queue.SimpleQueue[tuple[int, Any, BaseException | None]] = queue.SimpleQueue()
     waiting: deque[tuple[int, Story[T]]] = deque()
     workers: set[asyncio.Task[None] | None] = set()
+    ended = False
 
     def asker(index: int) -> Ask:
         async def ask(*calls: Call) -> list[Any]:
@@ -124,18 +125,29 @@ def free_flow(
                 except asyncio.CancelledError:
                     raise
                 except BaseException as error:
+                    end()  # here: until the caller hears of it, hundreds of calls would go out for nothing
                     finished.put((index, None, error))
         finally:  # here, not in a callback, which would run after the next feeding had counted us in
             workers.discard(asyncio.current_task())
 
+    def end() -> None:
+        nonlocal ended
+        ended = True
+        waiting.clear()
+        for worker in workers:
+            if worker and worker is not asyncio.current_task():
+                worker.cancel()
+
     def feed(more: list[tuple[int, Story[T]]]) -> None:
+        if ended:
+            return
         waiting.extend(more)
         for _ in range(min(len(waiting), window() - len(workers))):
             workers.add(loop.create_task(work()))
 
     async def stop() -> None:
-        waiting.clear()
-        await _cancel([worker for worker in workers if worker])
+        end()
+        await asyncio.gather(*(worker for worker in list(workers) if worker), return_exceptions=True)
 
     source, drawn, taken, exhausted = iter(stories), 0, 0, False
     try:

@@ -39,7 +39,7 @@ def fill(file: Path) -> None:
 @pytest.mark.slow
 def test_full_disk(disk, server, client, calm):
     rng, run = random.Random(SEED), client(server.url)
-    server.control(latency=0.05)
+    server.control(latency=0.2)
     run.start()
     wait_for(server, 0.4 * calm["calls"], run)
     time.sleep(delay := rng.uniform(0, 0.15))
