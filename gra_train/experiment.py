@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gra_train.chat.serve import resolve
+from gra_train.collate.graph import rows as method_rows
 from gra_train.data.benchmarks import benchmarks
 from gra_train.errors import UserError, nearest
 from gra_train.graph import Node, ordered
@@ -19,7 +20,6 @@ from gra_train.runs import read_json
 from gra_train.schema import Arm, Config, DataFile, Evaluation, Model, Synthesis, Train
 from gra_train.settings import change, only, overlaid
 from gra_train.stages import (
-    CollateStage,
     CompareStage,
     DatasetStage,
     DistillStage,
@@ -70,7 +70,11 @@ def plan(config: Config) -> list[Node]:
     builder = _Builder(config)
     rows: dict[str, Node] = {}
     for name, arm in config.arms.items():
-        rows |= builder.arm(name, arm)
+        own = builder.arm(name, arm)
+        if arm.method != "none" and name != config.compare.baseline:  # ablations share most of their steps: say it once
+            shown = {node.run_id for node in rows.values()}
+            own = {label: node for label, node in own.items() if node.run_id not in shown}
+        rows |= own
     compare = CompareStage(
         name=config.name,
         seed=config.seed,
@@ -96,8 +100,8 @@ def check_rationale_tasks(nodes: Sequence[Node], evaluation: Evaluation) -> None
     foreign = [task for task in evaluation.tasks if task not in TASKS]
     if foreign:
         raise UserError(
-            f"arms with collate=true cannot be scored on {', '.join(foreign)}: these are lm-eval's own tasks, whose "
-            f"questions take no rationale. Choose evaluation.tasks among {', '.join(TASKS)}, or collate=false."
+            f"arms with method=collate cannot be scored on {', '.join(foreign)}: these are lm-eval's own tasks, whose "
+            f"questions take no rationale. Choose evaluation.tasks among {', '.join(TASKS)}, or method=none."
         )
 
 
@@ -116,9 +120,10 @@ class _Builder:
         self.ledger = str(Path(config.runs_dir) / "ledger")
         self.made: dict[str, Node] = {}
 
-    def _once(self, stage: str, label: str, config: Any, inputs: dict[str, Node] | None = None) -> Node:
+    def once(self, stage: str, label: str, config: Any, inputs: dict[str, Node] | None = None) -> Node:
+        """Work that is asked for twice is one node, under the label of whoever asked first."""
         node = Node(stage, label, config, inputs or {})
-        return self.made.setdefault(node.run_id, node)
+        return self.made.setdefault(f"{stage}-{node.run_id.rsplit('-', 1)[1]}", node)
 
     def benchmarks(self, synthesis: Synthesis) -> dict[str, DataFile]:
         """What the rows are kept apart from."""
@@ -139,13 +144,13 @@ class _Builder:
             synthesis=only(config.synthesis, *GENERATOR),
             ledger=self.ledger,
         )
-        return self._once("seeds", "annotated", stage)
+        return self.once("seeds", "annotated", stage)
 
     def synthesis(self, label: str, synthesis: Synthesis, models: list[Model]) -> Node:
         check_pool([m.name for m in models], synthesis, pool=self.config.pool.name)
         pool = change(self.config.pool, models=models, large=None)
         stage = SynthesizeStage(self.config.seed, pool, only(synthesis, *LOOP), self.ledger, self.benchmarks(synthesis))
-        return self._once("synthesize", label, stage, {"seeds": self.seeds()})
+        return self.once("synthesize", label, stage, {"seeds": self.seeds()})
 
     def gra(self, synthesis: Synthesis | None = None) -> Node:
         return self.synthesis("gra", synthesis or self.config.synthesis, self.config.pool.models)
@@ -169,7 +174,7 @@ class _Builder:
             of=str(run.folder),
             ledger=self.ledger,
         )
-        return self._once("shard", f"round{curated + 1}-{number}of{of}", stage, whole.inputs)
+        return self.once("shard", f"round{curated + 1}-{number}of{of}", stage, whole.inputs)
 
     def refined(self, synthesis: Synthesis) -> Node:
         """D(0) with new responses, as far as review lets them pass."""
@@ -178,7 +183,7 @@ class _Builder:
             self.config.seed, change(self.config.pool, large=None), only(synthesis, *REFINE), self.ledger,
             self.benchmarks(synthesis),
         )  # fmt: skip
-        return self._once("refine", "seeds", stage, {"seeds": self.seeds()})
+        return self.once("refine", "seeds", stage, {"seeds": self.seeds()})
 
     def source(self, arm: Arm, synthesis: Synthesis) -> tuple[DataFile, Node | None]:
         """Where an arm's rows beside the seeds come from: a file, or the result of a node."""
@@ -212,14 +217,13 @@ class _Builder:
             synthesis=only(synthesis, *GENERATOR),
             ledger=self.ledger,
         )
-        return DataFile(), self._once("distill", "large", stage, {"seeds": self.seeds()})
+        return DataFile(), self.once("distill", "large", stage, {"seeds": self.seeds()})
 
     def arm(self, name: str, arm: Arm) -> dict[str, Node]:
         """Inputs of the comparison for one arm: <label>.data and <label>.scores."""
         config = self.config
         if arm.data == "none":
-            found = {f"{name}.scores": self.evaluate(name, {})}
-            return found | (self.collate(name, None) if arm.collate else {})
+            return {f"{name}.scores": self.evaluate(name, {})} | method_rows(self, name, arm, None)
         synthesis = overlaid(config.synthesis, arm.synthesis, f"arms.{name}.synthesis.")
         file, node = self.source(arm, synthesis)
         rows = arm.rows
@@ -233,95 +237,26 @@ class _Builder:
             config.seed, file, rows, config.synthesis.checker, arm.rounds, synthesis.decontaminate,
             self.benchmarks(synthesis),
         )  # fmt: skip
-        data = self._once("dataset", name, stage, inputs)
+        data = self.once("dataset", name, stage, inputs)
         student = self._train("sft", name, config.sft, {"data": data})
         found = {f"{name}.data": data, f"{name}.scores": self.evaluate(name, {"model": student})}
         if arm.data in ("gra", "integrated") and node:
             found[f"synthesis.{name}" if arm.synthesis or arm.rounds else "synthesis"] = node
-        return found | (self.collate(name, student) if arm.collate else {})
+        return found | method_rows(self, name, arm, student)
 
     def _train(self, stage: str, label: str, train: Train, inputs: dict[str, Node]) -> Node:
         config = self.config
         fixed = SftStage(
             config.seed, config.student, train, config.deepspeed, config.resources.device, config.resources.ranks
         )
-        return self._once(stage, label, fixed, inputs)
+        return self.once(stage, label, fixed, inputs)
 
-    def evaluate(self, label: str, inputs: dict[str, Node]) -> Node:
+    def evaluate(self, label: str, inputs: dict[str, Node], prompts: str = "") -> Node:
+        """prompts: prompt family of what is asked with a rationale."""
         config = self.config
-        stage = EvaluateStage(
-            config.seed, config.student, config.evaluation, config.collate.prompts, config.resources.device
-        )
-        return self._once("evaluate", label, stage, inputs)
-
-    def collate(self, arm: str, base: Node | None) -> dict[str, Node]:
-        """The three stages of COLLATE on top of an arm's student, and a row of the table after each."""
-        method = self.config.collate
-        providers = range(method.providers)
-        start = {"model": base} if base else {}
-        ift = self._collate("ift", f"{arm}", start)
-        found: dict[str, Node] = {}
-
-        def report(step: str, current: list[Node]) -> Node:
-            inputs = {"ift": ift} | {f"provider_{s}": node for s, node in enumerate(current)}
-            written = self._collate("rationales", f"{arm}-{step}", inputs)
-            found[f"{arm} + COLLATE {step}.scores"] = self.evaluate(
-                f"{arm}-{step}", {"model": ift, "rationales": written}
-            )
-            return written
-
-        first = report("M_IFT", [ift])
-        current = [self._collate("distinct", f"{arm}-p{s}", {"ift": ift}, provider=s) for s in providers]
-        last = report("stage 2", current)
-        for i in range(1, method.iterations + 1):
-            writers = {"ift": ift} | {f"provider_{s}": node for s, node in enumerate(current)}
-            merit = self._collate("merit", f"{arm}-i{i}", writers, iteration=i)
-            found[f"collate.{arm}.{i}"] = merit
-            current = [
-                self._collate(
-                    "tune", f"{arm}-i{i}-p{s}", {"provider": current[s], "merit": merit}, provider=s, iteration=i
-                )
-                for s in providers
-            ]
-            last = report(f"iteration {i}", current)
-        for step, written in (("M_IFT rationales, answerer", first), ("answerer", last)):
-            answerer = self._collate("answerer", f"{arm}-{step}", start | {"rationales": written})
-            scores = self.evaluate(f"{arm}-{step}", {"model": answerer, "rationales": written})
-            found[f"{arm} + COLLATE {step}.scores"] = scores
-        return found
-
-    def _collate(
-        self, stage: str, label: str, inputs: dict[str, Node], *, provider: int = 0, iteration: int = 0
-    ) -> Node:
-        config = self.config
-        fixed = CollateStage(
-            seed=config.seed,
-            model=config.student,
-            collate=only(config.collate, *COLLATE_READS[stage]),
-            evaluation=only(
-                config.evaluation, *(("tasks", "limit", "split", "questions") if stage == "rationales" else ())
-            ),
-            deepspeed=config.deepspeed,
-            device=config.resources.device,
-            ranks=config.resources.ranks,
-            provider=provider,
-            iteration=iteration,
-            ledger=self.ledger,
-        )
-        return self._once(stage, label, fixed, inputs)
-
-
-SPLITS = ("rationale_data", "validation_rows", "providers", "prompts")
-WRITING = ("temperature", "top_p", "max_tokens", "block")
-COLLATE_READS = {
-    "ift": ("rationale_data", "answer_data", "validation_rows", "prompts", "answers_from_rationale_rows", "ift"),
-    "distinct": (*SPLITS, "stage2_temperature", "top_p", "max_tokens", "block", "stage2", "beta", "loss"),
-    "merit": (*WRITING, "task_data", "providers", "prompts", "filter", "redraw_splits"),
-    "tune": ("prompts", "stage3", "beta", "loss"),
-    "rationales": (*SPLITS, *WRITING, "task_data"),
-    "answerer": ("prompts", "answerer", "task_data"),
-}
-"""The settings each stage of COLLATE reads: a sweep over beta does not train M_IFT again."""
+        family = prompts or config.collate.prompts
+        stage = EvaluateStage(config.seed, config.student, config.evaluation, family, config.resources.device)
+        return self.once("evaluate", label, stage, inputs)
 
 
 def rows_until(synthesis: Synthesis, rounds: int | None) -> int:

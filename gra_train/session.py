@@ -87,7 +87,7 @@ def select(config: Config, until: str) -> list[Node]:
     wanted = {node.run_id for node in nodes if node.stage in UNTIL[until]}
     if not wanted:
         raise UserError(f"this experiment has nothing to {until}: its arms are {', '.join(config.arms)}"
-                        + (" and none has collate=true" if until == "collate" else ""))  # fmt: skip
+                        + (" and none has method=collate" if until == "collate" else ""))  # fmt: skip
     needed: set[str] = set()
     for node in reversed(nodes):
         if node.run_id in wanted or node.run_id in needed:

@@ -79,7 +79,7 @@ def test_keys_of_ones_own_need_no_plus():
     config = compose(["experiment=mini", "arms.more.data=gold", "arms.gra.rows=5", "data.fields={instruction: q}"])
     assert config.arms["more"].data == "gold"
     assert config.arms["gra"].rows == 5
-    assert config.arms["gra"].collate
+    assert config.arms["gra"].method == "collate"
     assert config.data.fields == {"instruction": "q"}
     assert "gold" not in compose(["experiment=mini", "~arms.gold"]).arms
 
@@ -88,7 +88,7 @@ def test_every_value_has_an_origin():
     found = origins(["experiment=mini", "sft.lr=1e-3"])
     assert found["sft.lr"] == "command line"
     assert found["pool.models"] == "conf/pool/mini.yaml"
-    assert found["arms.gra.collate"] == "conf/experiment/mini.yaml"
+    assert found["arms.gra.method"] == "conf/experiment/mini.yaml"
     assert found["collate.loss"] == "default"
     text = describe_config(["experiment=mini", "sft.lr=1e-3"])
     assert "sft.lr: 0.001" in text

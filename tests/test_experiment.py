@@ -2,9 +2,10 @@
 
 import pytest
 
+from gra_train.collate.graph import READS
 from gra_train.compose import compose
 from gra_train.errors import UserError
-from gra_train.experiment import COLLATE_READS, plan
+from gra_train.experiment import plan
 from gra_train.session import run_experiment, select
 from gra_train.stages import STAGES
 from gra_train.synthesis.draw import check_pool
@@ -71,7 +72,7 @@ def test_commands_run_what_they_need():
 def test_every_stage_of_the_registry_loads():
     for name, stage in STAGES.items():
         assert callable(stage.load()), name
-    assert set(COLLATE_READS) <= set(STAGES)
+    assert set(READS) <= set(STAGES)
 
 
 @pytest.mark.parametrize(

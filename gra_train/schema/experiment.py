@@ -12,6 +12,20 @@ from gra_train.schema.synthesis import Synthesis
 from gra_train.schema.training import Collate, Train
 from gra_train.settings import Section, setting
 
+METHOD_NAMES = (
+    "none",
+    "collate",
+    "cot",
+    "self_consistency",
+    "sft",
+    "dss",
+    "self_rewarding",
+    "spin",
+    "star",
+    "tot",
+    "eot",
+)
+
 
 @dataclass(frozen=True)
 class Evaluation(Section):
@@ -29,7 +43,7 @@ class Evaluation(Section):
 
 @dataclass(frozen=True)
 class Arm(Section):
-    """One training set to compare: data -> SFT (-> COLLATE) -> evaluation."""
+    """One row or more of the comparison: data -> SFT (-> a method on top) -> evaluation."""
 
     data: str = setting(help="seed, unreviewed, gra, refine, integrated, solo, distill, gold, or own (data=...)")
     with_seeds: bool = setting(True, "train on the seeds too (of refine and integrated: only refined)")
@@ -40,7 +54,10 @@ class Arm(Section):
         unit="rounds",
         min=1,
     )
-    collate: bool = setting(False, "put COLLATE on top of the fine-tuned student")
+    method: str = setting(
+        "none", "put on top of the fine-tuned student: COLLATE, or one of its baselines", choices=METHOD_NAMES
+    )
+    collate: dict[str, Any] = setting({}, "collate settings of this arm alone, e.g. {filter: false}")
     synthesis: dict[str, Any] = setting(
         {}, "synthesis settings of this arm alone, e.g. {review: {mode: none}}; the seeds' annotation is shared"
     )
