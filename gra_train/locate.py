@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from functools import cache
 from pathlib import Path
 
@@ -39,12 +40,16 @@ def model_folder(path: str) -> str:
 
 
 def adapter_base(path: str) -> str:
-    """The base model that an adapter folder names; "" for a folder with weights of its own, or a Hub name."""
+    """The base model that an adapter folder names; "" for a folder with weights of its own, or a Hub name.
+
+    A base that is named relative to the adapter's folder (how training saves it) is resolved against it.
+    """
     folder = Path(model_folder(path))
     file = folder / "adapter_config.json"
     if not file.is_file() or (folder / "config.json").is_file():
         return ""
-    return str(json.loads(file.read_text())["base_model_name_or_path"])
+    base = str(json.loads(file.read_text())["base_model_name_or_path"])
+    return os.path.normpath(folder.absolute() / base) if base.startswith("..") else base
 
 
 @cache

@@ -22,6 +22,7 @@ from gra_train.chat.templates import load_tokenizer, prompt_ids, token_ids
 from gra_train.errors import UserError
 from gra_train.locate import adapter_base, fingerprint, model_folder
 from gra_train.schema import Model
+from gra_train.weights import load_weights
 
 _SMALL = 20_000_000
 
@@ -200,15 +201,8 @@ def _takes(network: Any, argument: str) -> bool:
 
 
 def _load(model: Model) -> Any:
-    folder = model_folder(model.path)
     options = {"dtype": getattr(torch, model.dtype), "trust_remote_code": model.trust_remote_code}
     try:
-        if adapter_base(model.path):
-            from peft import AutoPeftModelForCausalLM
-
-            return AutoPeftModelForCausalLM.from_pretrained(folder, **options).merge_and_unload()
-        from transformers import AutoModelForCausalLM
-
-        return AutoModelForCausalLM.from_pretrained(folder, revision=model.revision or "main", **options)
+        return load_weights(model.path, revision=model.revision, **options)
     except (OSError, ValueError) as error:
         raise UserError(f"model {model.name!r}: {model.path!r} cannot be loaded ({error})") from None

@@ -98,18 +98,18 @@ def _entry(estimate: Estimate, rows: Sequence[Mapping[str, Any]]) -> dict[str, A
 def _load(config: EvaluateStage, result: Path | None) -> tuple[Any, Any]:
     """The model on its device, for inference, and its tokenizer (an adapter's folder loads with its base)."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
+
+    from gra_train.weights import load_weights
 
     folder = str(result / "model") if result else model_folder(config.model.path)
     trust = config.model.trust_remote_code
-    revision = (
-        {} if result or Path(folder).is_dir() or not config.model.revision else {"revision": config.model.revision}
-    )
+    revision = "" if result or Path(folder).is_dir() else config.model.revision
     device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust, **revision)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust, revision=revision or "main")
         dtype = getattr(torch, config.evaluation.dtype)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=trust, **revision)
+        model = load_weights(folder, dtype=dtype, trust_remote_code=trust, revision=revision)
     except (OSError, ValueError) as error:
         raise UserError(f"the model {config.model.path or folder!r} cannot be loaded: {error}") from error
     return model.to(device).eval(), tokenizer

@@ -19,7 +19,10 @@ class Lora(Section):
     r: int = setting(0, "rank", min=0)
     alpha: int = setting(16, "scale", min=1)
     dropout: float = setting(0.0, "dropout", min=0, max=1)
-    targets: str = setting("all-linear", "modules that get an adapter")
+    targets: str = setting("all-linear", "modules that get an adapter: all-linear, or names, comma-separated")
+    dora: bool = setting(False, "DoRA: a weight's magnitude is learned apart from its direction")
+    quantize: bool = setting(False, "QLoRA: the frozen base in 4 bits (needs bitsandbytes and a GPU)")
+    merge: bool = setting(True, "merge the adapter into the saved model; false: save the adapter, which names its base")
 
 
 @dataclass(frozen=True)

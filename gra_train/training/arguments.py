@@ -131,9 +131,23 @@ def lora_arguments(lora: Lora) -> dict[str, Any] | None:
         "lora_alpha": lora.alpha,
         "lora_dropout": lora.dropout,
         "target_modules": lora.targets if lora.targets == "all-linear" else lora.targets.split(","),
+        "use_dora": lora.dora,
         "task_type": "CAUSAL_LM",
     }
     return settings if lora.r else None
+
+
+def quantization(lora: Lora, dtype: str) -> dict[str, Any]:
+    """Keyword arguments of transformers.BitsAndBytesConfig for QLoRA (arXiv 2305.14314: NF4, double quantisation);
+    empty: none."""
+    if not (lora.r and lora.quantize):
+        return {}
+    return {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": True,
+        "bnb_4bit_compute_dtype": dtype,
+    }
 
 
 LOAD = {"attention_dropout": 0.0}

@@ -14,8 +14,8 @@ from typing import Any
 
 from gra_train.schema import Train
 from gra_train.settings import identity
-from gra_train.training import fit, head, models, rows
-from gra_train.training.arguments import Place, dpo_arguments, lora_arguments
+from gra_train.training import adapters, fit, head, models, rows
+from gra_train.training.arguments import Place, dpo_arguments
 
 
 def train_dpo(
@@ -36,7 +36,16 @@ def train_dpo(
 
     reference: path of the reference model; by default `model` as it is at the start. Its log-probabilities are computed
     once, before the first step. base, checkpoints and errors: as in `train_sft`.
+
+    With adapters (train.lora.r > 0) nothing else has to be said either:
+    - `model` is a model folder: a new adapter is trained on it; the reference is `model`, that is the adapter off.
+      COLLATE's stage 2: train_dpo(M_IFT folder, ...), and with lora.merge=false RP_s(0) is an adapter on M_IFT;
+    - `model` is an adapter folder (an earlier training with lora.merge=false): that adapter is trained on, on the same
+      base; the reference is the adapter as it was. COLLATE's stage 3: train_dpo(RP_s(i-1) folder, ...) gives RP_s(i),
+      again an adapter on M_IFT, and the reference is RP_s(i-1), not M_IFT.
+    Either way the loss starts at ln 2. With lora.merge=true both give standard model folders.
     """
+    adapters.check(model, train.lora, place)
     with fit.fresh(place, seed):
         from trl import DPOConfig
 
@@ -44,10 +53,10 @@ def train_dpo(
 
         arguments = dpo_arguments(train, place, folder=out.parent / "checkpoints", seed=seed, beta=beta, loss=loss)
         args = DPOConfig(**arguments)  # before the model is loaded: ZeRO-3 shards it at once
-        network, tokenizer = models.load(model, trust_remote_code=trust_remote_code)
+        network, tokenizer = models.load(model, lora=train.lora, dtype=train.dtype, trust_remote_code=trust_remote_code)
         data = rows.dpo_rows(tokenizer, examples)
         kept = rows.keep_fitting(data, max_length=train.max_length, max_overlong=train.max_overlong)
-        trainer = Dpo(network, tokenizer, args, **fit.adapter(lora_arguments(train.lora)))
+        trainer = Dpo(network, tokenizer, args, **adapters.arguments(network, train.lora))
         trainer.add_references(kept, model=_reference(reference, model, trainer, trust_remote_code))
         trainer.use(kept, seed=seed, batch=train.global_batch, by_length=train.group_by_length)
         counts = {"examples": len(kept), "overlong": len(data) - len(kept)}
@@ -61,7 +70,7 @@ def train_dpo(
             examples=examples,
             counts=counts,
         )
-        models.save(trainer, out / "model", train, card=text)
+        models.save(trainer, out / "model", train, start=model, card=text, trust_remote_code=trust_remote_code)
         fit.report(trainer, out / "training.json", counts)
 
 

@@ -56,15 +56,6 @@ def fit(trainer: Any, train: Train, *, out: Path, label: str) -> dict[str, Any]:
     return {"steps": trainer.state.global_step, "last_loss": round(watch.losses[-1], 6) if watch.losses else None}
 
 
-def adapter(settings: dict[str, Any] | None) -> dict[str, Any]:
-    """Trainer arguments for low-rank adapters (peft.LoraConfig's keywords, or None)."""
-    if settings is None:
-        return {}
-    from peft import LoraConfig
-
-    return {"peft_config": LoraConfig(**settings)}
-
-
 def report(trainer: Any, file: Path, values: dict[str, Any]) -> None:
     """Write counts of the training into the results (rank 0)."""
     if trainer.is_world_process_zero():

@@ -7,26 +7,30 @@ from pathlib import Path
 from typing import Any
 
 from gra_train.errors import UserError
-from gra_train.locate import model_folder
+from gra_train.locate import adapter_base, model_folder
 from gra_train.runs import content_hash
-from gra_train.schema import Train
-from gra_train.training.arguments import LOAD
+from gra_train.schema import Lora, Train
+from gra_train.training import adapters
+from gra_train.training.arguments import LOAD, quantization
+from gra_train.weights import load_weights
 
 
-def load(path: str, *, trust_remote_code: bool = False) -> tuple[Any, Any]:
+def load(path: str, *, lora: Lora | None = None, dtype: str = "float32", trust_remote_code: bool = False) -> Any:
     """(model in float32, tokenizer). Lower precision is the trainer's: weights stay exact, the computation is cast.
 
+    lora: with r > 0 an adapter folder is loaded to be trained on (else it is merged), and the base in 4 bits if that is
+    asked for (it computes in `dtype`).
     Raises UserError for a folder without weights or tokenizer, and a tokenizer with more tokens than the model.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer, BitsAndBytesConfig
 
-    folder = model_folder(path)
+    options: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": trust_remote_code, **LOAD}
+    if lora and (in_bits := quantization(lora, dtype)):
+        options["quantization_config"] = BitsAndBytesConfig(**in_bits)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, trust_remote_code=trust_remote_code, **LOAD
-        )
+        tokenizer = AutoTokenizer.from_pretrained(model_folder(path), trust_remote_code=trust_remote_code)
+        model = load_weights(path, trainable=bool(lora and lora.r), **options)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path!r} cannot be loaded as a causal language model with its tokenizer: {error}") from None
     rows = model.get_input_embeddings().weight.shape[0]
@@ -40,25 +44,36 @@ def load(path: str, *, trust_remote_code: bool = False) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def save(trainer: Any, folder: Path, train: Train, *, card: str) -> None:
-    """Write model (in train.dtype, adapters merged), tokenizer and card; no optimiser states. All ranks call it."""
+def save(trainer: Any, folder: Path, train: Train, *, start: str, card: str, trust_remote_code: bool = False) -> None:
+    """Write model (in train.dtype), tokenizer and card; no optimiser states. All ranks call it.
+
+    start: path of the model that the training started from. An adapter is merged, or kept as it is (lora.merge).
+    """
     import torch
 
     dtype = getattr(torch, train.dtype)
     model = trainer.accelerator.unwrap_model(trainer.model)
     weights = trainer.accelerator.get_state_dict(trainer.deepspeed) if trainer.is_deepspeed_enabled else None
-    if hasattr(model, "merge_and_unload"):
-        if weights is not None:
-            raise UserError("adapters under DeepSpeed cannot be merged yet: use deepspeed=none with lora.r > 0")
-        model = model.merge_and_unload()
     if not trainer.is_world_process_zero():
         return
-    weights = model.state_dict() if weights is None else weights
-    weights = {k: v.to(dtype) if v.is_floating_point() else v for k, v in weights.items()}
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    model.config.dtype, model.config.use_cache = dtype, True  # the trainer switched the cache off
-    model.save_pretrained(temporary, state_dict=weights)
+    if train.lora.r:
+        base = adapter_base(start) or start
+        held = model.state_dict() if weights is None else weights
+        if not train.lora.merge:
+            adapters.write(model, temporary, weights=held, dtype=dtype, base=base, place=folder)
+        elif weights is None and not train.lora.quantize:
+            model = model.merge_and_unload()
+        else:
+            adapters.write(model, temporary, weights=held, dtype=torch.float32, base=base, place=folder)
+            model = adapters.merged(temporary, base, dtype=torch.float32, trust_remote_code=trust_remote_code)
+            weights = None
+    if train.lora.merge or not train.lora.r:
+        weights = model.state_dict() if weights is None else weights
+        weights = {k: v.to(dtype) if v.is_floating_point() else v for k, v in weights.items()}
+        model.config.dtype, model.config.use_cache = dtype, True  # the trainer switched the cache off
+        model.save_pretrained(temporary, state_dict=weights)
     trainer.processing_class.save_pretrained(temporary)
     (temporary / "README.md").write_text(card)
     shutil.rmtree(folder, ignore_errors=True)

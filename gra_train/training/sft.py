@@ -9,8 +9,8 @@ from typing import Any
 
 from gra_train.schema import Train
 from gra_train.settings import identity
-from gra_train.training import fit, models, rows
-from gra_train.training.arguments import Place, lora_arguments, sft_arguments
+from gra_train.training import adapters, fit, models, rows
+from gra_train.training.arguments import Place, sft_arguments
 
 
 def train_sft(
@@ -30,6 +30,7 @@ def train_sft(
     Raises UserError for empty data, too many over-long examples, a model that cannot be trained, an indivisible batch
     and a lost loss; Stopped when asked to stop.
     """
+    adapters.check(model, train.lora, place)
     with fit.fresh(place, seed):
         from trl import SFTConfig
 
@@ -37,14 +38,14 @@ def train_sft(
 
         arguments = sft_arguments(train, place, folder=out.parent / "checkpoints", seed=seed)
         args = SFTConfig(**arguments)  # before the model is loaded: ZeRO-3 shards it at once
-        network, tokenizer = models.load(model, trust_remote_code=trust_remote_code)
+        network, tokenizer = models.load(model, lora=train.lora, dtype=train.dtype, trust_remote_code=trust_remote_code)
         data = rows.sft_rows(tokenizer, examples)
         kept = rows.keep_fitting(data, max_length=train.max_length, max_overlong=train.max_overlong)
-        trainer = Sft(network, tokenizer, args, **fit.adapter(lora_arguments(train.lora)))
+        trainer = Sft(network, tokenizer, args, **adapters.arguments(network, train.lora))
         trainer.use(kept, seed=seed, batch=train.global_batch, by_length=train.group_by_length)
         counts = {"examples": len(kept), "overlong": len(data) - len(kept)}
         counts |= fit.fit(trainer, train, out=out, label="SFT")
         text = models.card(title=out.parent.name, base=base or os.path.basename(model), method="sft",
                            settings=identity(train), examples=examples, counts=counts)  # fmt: skip
-        models.save(trainer, out / "model", train, card=text)
+        models.save(trainer, out / "model", train, start=model, card=text, trust_remote_code=trust_remote_code)
         fit.report(trainer, out / "training.json", counts)

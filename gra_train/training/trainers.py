@@ -68,8 +68,7 @@ class Sft(_Ours, SFTTrainer):
             processing_class=tokenizer,
             **more,
         )
-        if self.args.device.type == "cpu" and "peft_config" not in more and head.applies(self.model):
-            head.add_plain_head(self.model)
+        _plain_head(self)
 
 
 class Dpo(_Ours, DPOTrainer):
@@ -85,8 +84,7 @@ class Dpo(_Ours, DPOTrainer):
             processing_class=tokenizer,
             **more,
         )
-        if self.args.device.type == "cpu" and "peft_config" not in more and head.applies(self.model):
-            head.add_plain_head(self.model)
+        _plain_head(self)
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset
@@ -114,6 +112,15 @@ class Dpo(_Ours, DPOTrainer):
                 found += list(zip(mine, chosen.tolist(), rejected.tolist(), strict=True))
         for i, good, bad in gather_object(found) if self.accelerator.num_processes > 1 else found:
             rows[i]["ref_chosen"], rows[i]["ref_rejected"] = good, bad
+        if "ref" in getattr(self.model, "peft_config", {}):  # trl's copy of the adapter as it was; it has served
+            self.model.delete_adapter("ref")
+
+
+def _plain_head(trainer: Any) -> None:
+    """Our head, where it is the faster one."""
+    bare = trainer.model.get_base_model() if hasattr(trainer.model, "peft_config") else trainer.model
+    if trainer.args.device.type == "cpu" and head.applies(bare):
+        head.add_plain_head(bare)
 
 
 def _gathered(model: Any) -> Any:
