@@ -124,7 +124,7 @@ def _option(name: str, override: Any, text: str, known: list[str]) -> Iterator[s
             continue
         file = Path(str(value))
         if name in ("seeds", "data") and file.exists():
-            yield from ["data=own"] * (name == "data")
+            yield f"{name}=own"
             yield f"{name}.path={_literal(str(value))}"
             return
         if name == "pool" and file.is_file():

@@ -123,6 +123,10 @@ def test_files_in_place_of_options(tmp_path):
     config = compose([f"pool={pool}", f"seeds={seeds}"])
     assert [model.path for model in config.pool.models] == ["mini:wren", "mini:lark"]
     assert config.seeds.path == str(seeds)
+    over = compose(["experiment=gra/paper", f"seeds={seeds}"]).seeds
+    assert (over.path, over.format, over.license) == (str(seeds), "auto", ""), (
+        "of the experiment's seed set nothing is left"
+    )
     own = compose([f"data={seeds}", "student.path=mini:chick"])
     assert own.data.path == str(seeds)
     assert own.arms["own"].data == own.compare.baseline == "own"

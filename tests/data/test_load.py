@@ -113,7 +113,7 @@ def test_a_prompt_in_the_template_of_alpaca_is_taken_out(file):
     assert pairs(load(DataFile(path=file(rows)))) == expected
 
 
-@pytest.mark.parametrize("name", sorted(set(groups()["seeds"]) - {"mini"}))
+@pytest.mark.parametrize("name", sorted(set(groups()["seeds"]) - {"mini", "own"}))
 def test_every_preset_reads_its_format(file, name):
     """conf/seeds/<name> with a file in place of its Hub name."""
     preset = compose([f"seeds={name}"]).seeds
