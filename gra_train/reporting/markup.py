@@ -98,35 +98,3 @@ def to_csv(table: Mapping[str, Any]) -> str:
                 + [data.get("rows", ""), (data.get("correct") or {}).get("value", "")]
             )
     return text.getvalue()
-
-
-def sweep_to_markdown(result: Mapping[str, Any]) -> str:
-    """A table over seeds (see sweep.aggregate): rows, claims, funnel, notes."""
-    baseline = result["baseline"]
-    tasks = [*result["tasks"], AVERAGE]
-    head = ["trained on", "data correct %", *(task.removeprefix("mini_") for task in tasks), "average of each seed",
-            f"minus {baseline}", "questions resampled too"]  # fmt: skip
-    rows = [
-        [row["label"] + (" !" if row["flagged"] else ""), percent(row["data_correct"])]
-        + [percent(row["scores"].get(task), interval=task == AVERAGE) for task in tasks]
-        + [" ".join(f"{100 * value:.1f}" for value in row["per_seed"]) or MISSING]
-        + (["baseline", ""] if row["label"] == baseline else
-           [percent(row["difference"], sign=True), percent(row["pooled"], sign=True)])
-        for row in result["rows"]
-    ]  # fmt: skip
-    if not any(row["data_correct"] for row in result["rows"]):
-        head, rows = [head[0], *head[2:]], [[row[0], *row[2:]] for row in rows]
-    count = len(result["seeds"])
-    claims = [
-        [claim["text"], f"{claim['ours']} - {claim['theirs']}", percent(claim["difference"], sign=True),
-         percent(claim["pooled"], sign=True), f"{claim['seeds_for']} of {count}", f"**{claim['verdict']}**"]
-        for claim in result["claims"]
-    ]  # fmt: skip
-    parts = [grid(head, rows), "\n".join(f"- {note}" for note in result["notes"]) + "\n"]
-    if claims:
-        head = ["claim", "difference", "over seeds", "questions resampled too", "seeds for it", "verdict"]
-        parts.append(grid(head, claims))
-    if result["steps"]:
-        steps = [[one["step"], f"{one['rows']:.0f}", percent(one["correct"])] for one in result["steps"]]
-        parts.append(grid(["synthesis, step by step", "rows (mean)", "correct %"], steps))
-    return "\n".join(parts)

@@ -1,4 +1,4 @@
-"""Several finished comparisons of one experiment, which differ in their seed, as one table.
+"""Several finished comparisons, which differ in their seed, as one table.
 
 The intervals are over seeds, *given* what the seeds share: the base student, the test questions, and usually the pool.
 Differences are also shown with the questions resampled (see statistics.paired_difference); a claim needs both.
@@ -6,96 +6,116 @@ Differences are also shown with the questions resampled (see statistics.paired_d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from gra_train.errors import UserError
+from gra_train.evaluation.significance import holm
 from gra_train.evaluation.statistics import Answers, Estimate, over_seeds, paired_difference
-from gra_train.reporting.claims import Claim, claims_of, values, verdict
+from gra_train.reporting.claims import Claim, value_of, values, verdict
+from gra_train.reporting.finished import Finished
+from gra_train.reporting.recipe import Miniature
 from gra_train.reporting.reports import STEPS
-from gra_train.reporting.stages import read_table
 from gra_train.reporting.table import AVERAGE, REVIEWERS, columns, estimate
 
 SHARED = "the pool's models, the base student and the test questions"
 
 
-def aggregate(
-    folders: Sequence[Path],
-    *,
-    keep: Callable[[str], bool] = lambda label: True,
-    baseline: str = "",
-    shared: str = SHARED,
-) -> dict[str, Any]:
-    """One table of several comparisons (folders with table.json and answers.parquet), ordered by seed.
+def aggregate(found: Sequence[Finished], recipe: Miniature, *, shared: str = SHARED) -> dict[str, Any]:
+    """One table of finished comparisons, those of the same seed side by side, ordered by seed.
 
-    keep: which rows, by label. baseline: which row the others are set against (default: the comparisons' own).
-    shared: what the seeds have in common, in words, for the note below the table.
+    recipe: rows, baseline and claims. shared: what the seeds have in common, in words, for the note below the table.
 
-    {name, seeds, baseline, confidence, tasks, rows: [{label, data_correct, scores: {task: estimate}, per_seed,
-    difference, pooled}], steps: [{step, rows, correct}], claims: [{text, ours, theirs, difference, pooled, verdict,
-    seeds_for}], notes}. Raises UserError for comparisons that cannot be put together.
+    {seeds, baseline, confidence, tasks, rows: [{label, data_correct, scores: {task: estimate}, per_seed, measures,
+    difference, pooled}], steps: [{step, rows, correct}], claims: [{text, ours, theirs, difference, pooled, p, verdict,
+    seeds_for}], notes}. A row that a seed lacks is missing. Raises UserError for what cannot be put together.
     """
-    found = sorted(((read_table(folder), _answers(folder)) for folder in folders), key=lambda pair: pair[0]["seed"])
     if not found:
         raise UserError("no finished comparison to aggregate")
-    tables, sheets = [table for table, _ in found], [sheet for _, sheet in found]
+    tables = _by_seed(found)
     first = tables[0]
-    seeds = [table["seed"] for table in tables]
-    if len(set(seeds)) < len(seeds):
-        raise UserError(f"two comparisons have the same seed ({seeds}): give one folder for each seed")
     for table in tables[1:]:
-        for key in ("tasks", "baseline", "reviewers"):
+        for key in ("tasks", "reviewers"):
             if table[key] != first[key]:
                 raise UserError(f"these comparisons differ in their {key}: {first[key]} and {table[key]}")
-    labels = [row["label"] for row in first["rows"] if keep(row["label"])]
-    for table in tables if baseline in labels else []:
-        table["baseline"] = baseline
-    rows = [_row(label, tables, sheets) for label in labels]
-    result = {key: first[key] for key in ("name", "baseline", "confidence", "tasks", "reviewers")}
-    result |= {"seeds": seeds, "rows": rows, "steps": _steps(tables) if "gra" in labels else []}
-    result["claims"] = [_claim(claim, tables, sheets) for claim in claims_of(labels)]
-    result["notes"] = _notes(result, shared)
+    baseline = recipe.baseline or first["baseline"]
+    rows = [_row(label, baseline, recipe, tables) for label in recipe.rows]
+    result = {key: first[key] for key in ("confidence", "tasks", "reviewers")}
+    result |= {"seeds": [table["seed"] for table in tables], "baseline": baseline, "rows": rows}
+    result["steps"] = _steps(tables) if recipe.steps else []
+    result["claims"] = _claims(recipe.claims, tables)
+    result["notes"] = _notes(result, recipe, shared)
     return result
 
 
-def _row(label: str, tables: Sequence[dict[str, Any]], sheets: Sequence[Mapping[str, Answers]]) -> dict[str, Any]:
+def _by_seed(found: Sequence[Finished]) -> list[dict[str, Any]]:
+    """One table for each seed: the rows, answers and measures of its comparisons together, each label once."""
+    tables: dict[int, dict[str, Any]] = {}
+    names: set[tuple[str, int]] = set()
+    for one in sorted(found, key=lambda f: f.seed):
+        name = one.table["name"]
+        if (name, one.seed) in names:
+            raise UserError(f"two comparisons of {name} have the same seed ({one.seed}): give one for each seed")
+        names.add((name, one.seed))
+        table = tables.setdefault(one.seed, one.table | {"rows": [], "sheets": {}, "measures": {}})
+        if (ours := table["tasks"]) != (theirs := one.table["tasks"]):
+            raise UserError(f"comparisons of seed {one.seed} differ in their tasks: {ours} and {theirs}")
+        known = {row["label"] for row in table["rows"]}
+        table["rows"] = [*table["rows"], *(row for row in one.table["rows"] if row["label"] not in known)]
+        table["sheets"] = {**one.sheets, **table["sheets"]}
+        table["measures"] = {**one.table["measures"], **table["measures"]}
+        table["funnel"] = table.get("funnel") or one.table.get("funnel")
+    return [tables[seed] for seed in sorted(tables)]
+
+
+def _row(label: str, baseline: str, recipe: Miniature, tables: Sequence[dict[str, Any]]) -> dict[str, Any]:
     first, confidence = tables[0], tables[0]["confidence"]
     entries = [next((row for row in table["rows"] if row["label"] == label), None) for table in tables]
     scored = [entry["scores"] for entry in entries if entry and entry["scores"]]
-    correct = [
-        entry["data"]["correct"]["value"] for entry in entries if entry and entry["data"] and entry["data"]["correct"]
-    ]
     complete = len(scored) == len(tables)
     scores = {
         task: _share([one[task]["score"] for one in scored], confidence)
         for task in columns(first)
         if complete and all(task in one for one in scored)
     }
-    against = None if label == first["baseline"] else _difference(label, first["baseline"], tables, sheets)
+    against = None if label == baseline else _difference(label, baseline, tables)
     return {
         "label": label,
-        "data_correct": _share(correct, confidence) if len(correct) == len(tables) else None,
+        "data_correct": _over([value_of("data", label, table) for table in tables], confidence, share=True),
         "scores": scores,
         "per_seed": [one[AVERAGE]["score"] for one in scored],
+        "measures": {
+            measure.name: _over([value_of(measure.name, label, table) for table in tables], confidence)
+            for measure in recipe.measures
+        },
         "difference": estimate(against[0]) if against else None,
         "pooled": estimate(against[1]) if against else None,
         "flagged": sum(bool(entry and entry["flags"]) for entry in entries),
     }
 
 
-def _share(values: Sequence[float], confidence: float) -> dict[str, float]:
+def _over(found: Sequence[float | None], confidence: float, *, share: bool = False) -> dict[str, float] | None:
+    """A value over seeds; None if a seed lacks it."""
+    known = [value for value in found if value is not None]
+    if not known or len(known) < len(found):
+        return None
+    return _share(known, confidence) if share else estimate(over_seeds(known, confidence))
+
+
+def _share(found: Sequence[float], confidence: float) -> dict[str, float]:
     """A share over seeds; what Student's t puts outside 0 to 1 is cut off."""
-    found = over_seeds(values, confidence)
-    return estimate(Estimate(found.value, max(found.low, 0.0), min(found.high, 1.0)))
+    over = over_seeds(found, confidence)
+    return estimate(Estimate(over.value, max(over.low, 0.0), min(over.high, 1.0)))
 
 
 def _difference(
-    ours: str, theirs: str, tables: Sequence[dict[str, Any]], sheets: Sequence[Mapping[str, Answers]]
+    ours: str, theirs: str, tables: Sequence[dict[str, Any]]
 ) -> tuple[Estimate, Estimate, list[float]] | None:
     """(over seeds, over seeds and questions, one per seed) of the difference of averages; None if a seed lacks one."""
     tasks = set(tables[0]["tasks"])
-    pairs = [(sheet.get(ours, {}), sheet.get(theirs, {})) for sheet in sheets]
+    pairs: list[tuple[Answers, Answers]] = [
+        (table["sheets"].get(ours, {}), table["sheets"].get(theirs, {})) for table in tables
+    ]
     if any(set(a) != tasks or set(b) != tasks for a, b in pairs):
         return None
     confidence, resamples = tables[0]["confidence"], tables[0]["resamples"]
@@ -104,27 +124,44 @@ def _difference(
     return over_seeds(each, confidence), pooled, each
 
 
-def _claim(claim: Claim, tables: Sequence[dict[str, Any]], sheets: Sequence[Mapping[str, Answers]]) -> dict[str, Any]:
+def _claims(claims: Sequence[Claim], tables: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    found = [_claim(claim, tables) for claim in claims]
+    corrected = holm({str(i): one["p"] for i, one in enumerate(found) if one["p"] is not None})
+    return [one | {"p": corrected.get(str(i))} for i, one in enumerate(found)]
+
+
+def _claim(claim: Claim, tables: Sequence[dict[str, Any]]) -> dict[str, Any]:
     difference: Estimate | None = None
     pooled: Estimate | None = None
     each: list[float] = []
     if claim.measure == "accuracy":
-        if found := _difference(claim.ours, claim.theirs, tables, sheets):
+        if found := _difference(claim.ours, claim.theirs, tables):
             difference, pooled, each = found
     else:
-        pairs = [values(claim, table) for table in tables]
-        if all(pairs):
-            each = [pair[0] - pair[1] for pair in pairs if pair]
+        pairs = [pair for pair in (values(claim, table) for table in tables) if pair]
+        if len(pairs) == len(tables):
+            each = [ours - theirs for ours, theirs in pairs]
             difference = over_seeds(each, tables[0]["confidence"])
     return {
         "text": claim.text,
         "ours": claim.ours,
         "theirs": claim.theirs,
+        "measure": claim.measure,
         "difference": estimate(difference) if difference else None,
         "pooled": estimate(pooled) if pooled else None,
-        "verdict": verdict(claim, [found for found in (difference, pooled) if found]),
+        "p": _p(each, claim.margin),
+        "verdict": verdict(claim, [one for one in (difference, pooled) if one]),
         "seeds_for": sum(value >= claim.margin if claim.not_below else value > claim.margin for value in each),
     }
+
+
+def _p(each: Sequence[float], margin: float) -> float | None:
+    """Two-sided p of Student's t over seeds that the difference is the margin; None where it cannot be had."""
+    from scipy.stats import ttest_1samp
+
+    if len(each) < 2 or max(each) - min(each) < 1e-12:
+        return None
+    return float(ttest_1samp(each, margin).pvalue)
 
 
 def _steps(tables: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -136,39 +173,28 @@ def _steps(tables: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         if not all(step in table["funnel"] for table in tables):
             continue
         counts = [table["funnel"][step] for table in tables]
-        shares = [one.get("correct_share") for one in counts]
-        known = [value for value in shares if value is not None]
-        correct = _share(known, tables[0]["confidence"]) if len(known) == len(shares) else None
+        correct = _over([one.get("correct_share") for one in counts], tables[0]["confidence"], share=True)
         rows = sum(one["rows"] for one in counts) / len(counts)
         found.append({"step": title, "rows": rows, "correct": correct})
     return found
 
 
-def _notes(result: Mapping[str, Any], shared: str) -> list[str]:
-    percent = f"{result['confidence']:.0%}"
+def _notes(result: dict[str, Any], recipe: Miniature, shared: str) -> list[str]:
+    percent, seeds = f"{result['confidence']:.0%}", result["seeds"]
     said = [
-        f"Means over seeds {', '.join(map(str, result['seeds']))} with {percent} intervals over seeds (Student's t), "
+        f"Means over seeds {', '.join(map(str, seeds))} with {percent} intervals over seeds (Student's t), "
         f"given what the seeds share: {shared}.",
         f"Differences: paired by seed and question; the second interval resamples the questions too ({percent}, "
-        "bootstrap on two levels). A claim holds, or does not, only where both intervals say so.",
+        "bootstrap on two levels). A claim holds, or does not, only where both intervals say so; p is that of the "
+        "interval over seeds, corrected over the claims of this table (Holm).",
     ]
-    if len(result["seeds"]) == 1:
-        said[0] = f"One seed ({result['seeds'][0]}): there are no intervals over seeds, and no claim is decided."
+    if len(seeds) == 1:
+        said[0] = f"One seed ({seeds[0]}): there are no intervals over seeds, and no claim is decided."
     if result["reviewers"] in REVIEWERS:
         said.append(REVIEWERS[result["reviewers"]])
-    if any(row["flagged"] for row in result["rows"]):
+    if recipe.accuracy and any(row["flagged"] for row in result["rows"]):
         said.append(
             "! flagged in at least one seed: over 5% of the answers unparseable or truncated, or training on test "
             "questions."
         )
     return said
-
-
-def _answers(folder: Path) -> dict[str, dict[str, dict[str, bool]]]:
-    """label -> task -> question -> correct."""
-    import pyarrow.parquet as pq
-
-    sheets: dict[str, dict[str, dict[str, bool]]] = {}
-    for row in pq.read_table(folder / "answers.parquet").to_pylist():
-        sheets.setdefault(row["label"], {}).setdefault(row["task"], {})[row["question_id"]] = row["correct"]
-    return sheets

@@ -1,12 +1,13 @@
-"""The papers' tables: what to run, which of it exists, and the result beside the published numbers.
+"""The papers' tables: which runs they are made of, which of these exist, and running what is missing.
 
-A folder of experiments/ holds README.md, runs.yaml ({scale: [{experiment, overrides}]}), published.csv (numbers as
-printed; `ours`: the run and row that reproduce them, `flags`: faults computed by published.flag_rows) and rendered.md.
-Rendering reads run folders only, and works with runs missing: missing is shown as missing.
+A folder of experiments/ holds README.md, table.yaml (what is shown: recipe.py), runs.yaml ({scale: [{experiment,
+overrides}]}), published.csv (numbers as printed; `ours`: the run and row that reproduce them, `flags`: faults computed
+by published.flag_rows) and what render.py makes of it. Tables share runs: equal work has one identity.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,11 +17,12 @@ from typing import Any
 from gra_train.errors import UserError, nearest
 from gra_train.experiment import Node
 from gra_train.experiment import plan as graph
-from gra_train.reporting import published
-from gra_train.reporting.markup import MISSING, grid, sweep_to_markdown
-from gra_train.reporting.stages import read_table
-from gra_train.reporting.sweep import SHARED, aggregate
-from gra_train.reporting.table import AVERAGE
+from gra_train.reporting.finished import Finished, from_run, kept, slug
+from gra_train.reporting.hours import ASSUMED, Hours, hours, measured_seconds
+from gra_train.reporting.sweep import SHARED
+from gra_train.runs import read_json
+from gra_train.schema import Config
+from gra_train.settings import change
 
 MINIATURE = {
     "mini": ("In miniature", SHARED),
@@ -32,33 +34,35 @@ MINIATURE = {
 }
 """Scales that are shown as a table over seeds: the heading, and what the seeds share."""
 SCALES = (*MINIATURE, "published")
-COLLATE = " + COLLATE "
-KEEP: dict[str, tuple[Callable[[str], bool], str]] = {
-    "gra_table1": (lambda label: COLLATE not in label, "solo"),
-    "collate_table1": (lambda label: COLLATE in label, "gra + COLLATE M_IFT"),
-}
-"""Which rows of the miniature's comparison a table shows, and against which one."""
+RESULTS = "results"
+"""The folder of experiments/ in which finished results are kept (see finished.py)."""
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A run of a table: the nodes of its graph (none where they cannot be planned here, and why)."""
+    """A run of a table: its configuration and the nodes of its graph (none where it cannot be planned, and why)."""
 
     scale: str
     experiment: str
     overrides: tuple[str, ...]
-    nodes: tuple[Node, ...]
-    needs: str = ""
+    config: Config | None = None
+    nodes: tuple[Node, ...] = ()
     problem: str = ""
 
     @property
     def name(self) -> str:
         return " ".join([self.experiment, *self.overrides])
 
-    def result(self, runs_dir: Path) -> Path | None:
-        """The comparison's result folder, if it is finished."""
-        run = self.nodes[-1].run(runs_dir) if self.nodes else None
-        return run.result if run and run.is_done() else None
+    @property
+    def needs(self) -> str:
+        return self.config.resources.needs if self.config else ""
+
+    def finished(self, runs_dir: Path, results: Path) -> Finished | None:
+        """From the run folders; else what is kept of an earlier run."""
+        return from_run(self.name, self.nodes, runs_dir) or kept(self.name, results)
+
+    def is_done(self, runs_dir: Path) -> bool:
+        return bool(self.nodes) and self.nodes[-1].run(runs_dir).is_done()
 
 
 def tables_dir() -> Path:
@@ -67,138 +71,145 @@ def tables_dir() -> Path:
     return next((f for f in (here / "experiments", here.parent / "experiments") if f.is_dir()), here / "experiments")
 
 
+def names() -> list[str]:
+    """Every table's name."""
+    return sorted(file.parent.name for file in tables_dir().glob("*/runs.yaml"))
+
+
 def table_folder(name: str) -> Path:
     """The folder of a table. Raises UserError for a name that is none."""
-    known = sorted(f.name for f in tables_dir().glob("*") if (f / "runs.yaml").is_file())
-    if name not in known:
-        raise UserError(f"there is no table {name!r}.{nearest(name, known)} Known: {', '.join(known) or 'none'}.")
+    if name not in names():
+        raise UserError(f"there is no table {name!r}.{nearest(name, names())} Known: {', '.join(names()) or 'none'}.")
     return tables_dir() / name
 
 
-def runs(folder: Path, more: Sequence[str] = ()) -> list[Planned]:
-    """The runs of a table, with overrides of one's own added to each (debug=tiny, for example)."""
-    return list(_runs(folder, tuple(more)))
+def listed(folder: Path) -> list[tuple[str, str, tuple[str, ...]]]:
+    """(scale, experiment, overrides) of runs.yaml, not composed. Raises UserError for anything else in the file."""
+    import yaml
+
+    file = folder / "runs.yaml"
+    data = yaml.safe_load(file.read_text()) or {}
+    if not isinstance(data, dict) or set(data) - set(SCALES):
+        raise UserError(f"{file}: expected lists of runs under {', '.join(SCALES)}")
+    found = []
+    for scale, entries in data.items():
+        for entry in entries or []:
+            if not isinstance(entry, dict) or set(entry) != {"experiment", "overrides"}:
+                raise UserError(f"{file}: {scale}: {entry!r}: expected {{experiment: ..., overrides: [...]}}")
+            found.append((scale, str(entry["experiment"]), tuple(map(str, entry["overrides"]))))
+    return found
+
+
+def runs(folder: Path, more: Sequence[str] = (), *, scale: str = "", composed: bool = True) -> list[Planned]:
+    """The runs of a table (of one scale), with overrides of one's own added to each (debug=tiny, for example).
+
+    composed=False: names alone, which is enough to find what is kept, and takes no time.
+    """
+    wanted = [one for one in listed(folder) if scale in ("", one[0])]
+    if not composed:
+        return [Planned(*one) for one in wanted]
+    return [Planned(one[0], one[1], one[2], *_composed(one[1], one[2], tuple(more))) for one in wanted]
+
+
+def _composed(
+    experiment: str, overrides: tuple[str, ...], more: tuple[str, ...]
+) -> tuple[Config | None, tuple[Node, ...], str]:
+    """(configuration, nodes, problem). Composing takes a fifth of a second, so seeds of one experiment share it."""
+    seeds = [word for word in overrides if re.fullmatch(r"seed=\d+", word)]
+    config, problem = _configuration(experiment, tuple(w for w in (*overrides, *more) if w not in seeds))
+    if config is None:
+        return None, (), problem
+    config = change(config, seed=int(seeds[-1].removeprefix("seed="))) if seeds else config
+    try:
+        return config, tuple(graph(config)), ""
+    except UserError as error:
+        return None, (), str(error)
 
 
 @cache
-def _runs(folder: Path, more: tuple[str, ...]) -> tuple[Planned, ...]:
-    import yaml
-
+def _configuration(experiment: str, overrides: tuple[str, ...]) -> tuple[Config | None, str]:
     from gra_train.compose import compose
 
-    found = []
-    for scale, entries in yaml.safe_load((folder / "runs.yaml").read_text()).items():
-        for entry in entries:
-            overrides = tuple(entry["overrides"])
-            try:
-                config = compose([f"experiment={entry['experiment']}", *overrides, *more])
-                nodes, needs, problem = tuple(graph(config)), config.resources.needs, ""
-            except UserError as error:
-                nodes, needs, problem = (), "", str(error)
-            found.append(Planned(scale, entry["experiment"], overrides, nodes, needs, problem))
-    return tuple(found)
+    try:
+        return compose([f"experiment={experiment}", *overrides]), ""
+    except UserError as error:
+        return None, str(error)
 
 
-def plan(folder: Path, runs_dir: Path, more: Sequence[str] = ()) -> str:
-    """What the table is made of, and how much of it exists."""
-    planned = runs(folder, more)
-    lines = [f"{folder.name}: {len(planned)} runs; results in {runs_dir}"]
-    seen: set[str] = set()
-    for scale in dict.fromkeys(run.scale for run in planned):
-        lines.append(f"\n{scale} (gra-train table {folder.name} run scale={scale})")
-        for run in (r for r in planned if r.scale == scale):
-            done = [node for node in run.nodes if node.run(runs_dir).is_done()]
-            shared = sum(node.run_id in seen for node in run.nodes if node not in done)
-            seen |= {node.run_id for node in run.nodes}
-            state = f"{len(done)} of {len(run.nodes)} stages done"
-            state += f", {shared} shared with runs above" if shared else ""
-            state = f"cannot be planned here: {run.problem}" if run.problem else state
-            lines.append(f"  {run.name}\n      {state}")
-            lines += [f"      needs: {run.needs}"] if run.needs and len(done) < len(run.nodes) else []
-        if scale == "pools":
-            lines.append("  build the pools first: gra-train mini build --out pools/1 --seed 1, and so for 2 and 3")
+def plan(folders: Sequence[Path], runs_dir: Path, more: Sequence[str] = (), *, scale: str = "") -> str:
+    """What the tables are made of, how much of it exists, and what the rest will take."""
+    results = tables_dir() / RESULTS
+    measured, lines, seen = measured_seconds(results), [], set[str]()
+    totals: dict[str, Hours] = {}
+    for folder in folders:
+        planned = runs(folder, more, scale=scale)
+        lines.append(f"{folder.name}: {len(planned)} runs; results in {runs_dir}")
+        for name in dict.fromkeys(run.scale for run in planned):
+            lines.append(f"\n{name} (gra-train table {folder.name} run scale={name})")
+            here = Hours()
+            for run in (r for r in planned if r.scale == name):
+                text, needed = _state(run, runs_dir, results, seen, measured)
+                lines += text
+                here += needed
+            lines.append(f"  to run: {here}")
+            totals[name] = totals.get(name, Hours()) + here
+            if name == "pools":
+                lines.append("  build the pools first: gra-train mini build --out pools/1 --seed 1, and so for 2 and 3")
+        lines.append("")
+    if len(folders) > 1:
+        lines += [f"all, {name}: {total}" for name, total in totals.items()]
+    lines.append(f"GPU-hours are estimates ({ASSUMED}; served models as `gra-train validate` says).")
+    lines.append("Minutes are those of results that are kept.")
     return "\n".join(lines)
 
 
+def _state(
+    run: Planned, runs_dir: Path, results: Path, seen: set[str], measured: dict[str, float]
+) -> tuple[list[str], Hours]:
+    """A run's lines in the plan, and what remains of it that no run above does."""
+    if run.problem or run.config is None:
+        return [f"  {run.name}", f"      cannot be planned here: {run.problem}"], Hours()
+    left = [node for node in run.nodes if not node.run(runs_dir).is_done()]
+    mine = [node for node in left if node.run_id not in seen]
+    seen |= {node.run_id for node in run.nodes}
+    state = f"{len(run.nodes) - len(left)} of {len(run.nodes)} stages done"
+    state += f", {len(left) - len(mine)} shared with runs above" * (len(mine) < len(left))
+    needed = hours(run.config, mine, measured) if mine else Hours()
+    state += f"; to run: {needed}" if mine else ""
+    lines = [f"  {run.name}", f"      {state}"]
+    if made := read_json(results / slug(run.name) / "made.json"):
+        lines.append(f"      kept: {made['run']} of {made['date']}")
+        if made["run"] != (today := run.nodes[-1].run_id):
+            lines[-1] += f" (of today's code and configuration: {today})"
+    return lines + ([f"      needs: {run.needs}"] if run.needs and left else []), needed
+
+
 def run(
-    folder: Path,
+    folders: Sequence[Path],
     runs_dir: Path,
     execute: Callable[[str, Sequence[str]], int],
     *,
     scale: str = "mini",
     more: Sequence[str] = (),
 ) -> int:
-    """Run what is missing at one scale by `execute(experiment, overrides)`; returns the first exit code but 0."""
-    planned = [one for one in runs(folder, more) if one.scale == scale]
+    """Run what is missing at one scale by `execute(experiment, overrides)`; returns the first exit code but 0.
+
+    A run that several tables share is handed over once.
+    """
+    planned = {run.name: run for folder in folders for run in runs(folder, more, scale=scale)}
     if not planned:
-        raise UserError(f"{folder.name} has no runs at scale={scale}; known: {', '.join(SCALES)}")
-    for one in planned:
+        which = ", ".join(folder.name for folder in folders)
+        known = ", ".join(SCALES)
+        raise UserError(f"{which}: no runs at scale={scale}. Known: {known}; not every table has all of them.")
+    for one in planned.values():
         if one.problem:
-            raise UserError(one.problem)
-        if one.result(runs_dir) is None and (code := execute(one.experiment, [*one.overrides, *more])):
+            raise UserError(f"{one.name}: {one.problem}")
+    for one in planned.values():
+        if not one.is_done(runs_dir) and (code := execute(one.experiment, [*one.overrides, *more])):
             return code
     return 0
 
 
-def render(folder: Path, runs_dir: Path, *, out: Path | None = None, more: Sequence[str] = ()) -> Path:
-    """Write rendered.md (into the table's folder, or as `out`) from the run folders that are there."""
-    planned = runs(folder, more)
-    parts = [
-        f"# {folder.name}\n",
-        "Rendered by `gra-train table`; how to read it is in README.md.\n",
-        *(
-            f"## {heading}\n\n{_miniature(folder.name, there, runs_dir, shared)}"
-            for scale, (heading, shared) in MINIATURE.items()
-            if (there := [one for one in planned if one.scale == scale])
-        ),
-        "## As published, and ours at that size\n",
-        _published(folder, planned, runs_dir),
-    ]
-    path = out or folder / "rendered.md"
-    try:
-        path.write_text("\n".join(parts))
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}. Give another place: out=FILE") from None
-    return path
-
-
-def _miniature(name: str, planned: Sequence[Planned], runs_dir: Path, shared: str) -> str:
-    finished = [(one, one.result(runs_dir)) for one in planned]
-    missing = [one.name for one, result in finished if result is None]
-    parts = (
-        [f"Missing: {', '.join(missing)}. `gra-train table {name} run scale={planned[0].scale}` makes them.\n"]
-        if missing
-        else []
-    )
-    folders = [result for _, result in finished if result]
-    if folders:
-        keep, baseline = KEEP.get(name, (lambda label: True, ""))
-        parts.append(sweep_to_markdown(aggregate(folders, keep=keep, baseline=baseline, shared=shared)))
-        parts.append(f"Made from: {', '.join(result.parent.name for result in folders)}.\n")
-    return "\n".join(parts)
-
-
-def _published(folder: Path, planned: Sequence[Planned], runs_dir: Path) -> str:
-    """The printed numbers, ours where a run exists, and the faults. Averages over other tasks than the paper's are not
-    set beside the paper's average: only tasks of the same name are compared."""
-    rows = published.read(folder / "published.csv")
-    results = {one.name: one.result(runs_dir) for one in planned}
-    columns = [name for name in rows[0] if name not in ("ours", "flags", "avg_recomputed")]
-    shown, finished = [], 0
-    for row in rows:
-        name, _, label = row["ours"].partition("#")
-        result = results.get(name)
-        scores = _scores(result, label) if result else {}
-        finished += bool(scores)
-        cells = [
-            f"{row[c]} ({100 * scores[c]['score']:.2f})" if c in scores and c != AVERAGE else row[c] for c in columns
-        ]
-        state = "run" if scores else MISSING if row["ours"] else "no recipe"
-        shown.append([*cells, state, row["flags"]])
-    lines = [f"Printed numbers; ours in brackets where a run exists ({finished} of {len(rows)} rows).\n"]
-    return "\n".join([*lines, grid([*columns, "ours", "faults of the printed numbers"], shown)])
-
-
-def _scores(result: Path, label: str) -> dict[str, Any]:
-    rows = read_table(result)["rows"]
-    return next((row["scores"] or {} for row in rows if row["label"] == label), {})
+def unfinished(found: Sequence[tuple[Planned, Any]]) -> list[str]:
+    """Names of the runs without a result."""
+    return [one.name for one, result in found if result is None]

@@ -11,30 +11,46 @@ import pytest
 
 from gra_train.errors import UserError
 from gra_train.evaluation.statistics import Estimate
-from gra_train.reporting.claims import FAILS, HOLDS, MISSING, OPEN, Claim, claims_of, verdict
-from gra_train.reporting.markup import sweep_to_markdown
+from gra_train.reporting.claims import FAILS, HOLDS, MISSING, OPEN, Claim, verdict
+from gra_train.reporting.document import to_markdown
+from gra_train.reporting.finished import Finished, from_result
+from gra_train.reporting.recipe import Measure, Miniature
 from gra_train.reporting.stages import compare
 from gra_train.reporting.sweep import aggregate
+from gra_train.reporting.sweep_view import blocks
+
+CLAIMS = [
+    Claim("kept data are more often correct", "kept", "proposed", "funnel", 0.3),
+    Claim("GRA's data are not less correct", "gra", "solo", "data", not_below=True),
+    Claim("GRA helps", "gra", "solo"),
+]
+RECIPE = Miniature(
+    rows=dict.fromkeys(["seed", "gra", "solo", "gra + COLLATE M_IFT", "own"], ""), steps=True, claims=CLAIMS
+)
 
 
 @pytest.fixture
-def folders(experiment: Callable[..., Any], tmp_path: Path) -> list[Path]:
+def found(experiment: Callable[..., Any], tmp_path: Path) -> list[Finished]:
     """Five seeds: GRA's student answers 6, 6, 7, 7, 6 of ten per task, the large model's 4 in every seed."""
     made = []
     for seed, right in enumerate((6, 6, 7, 7, 6)):
         folder = tmp_path / f"run{seed}" / "work-1"
         folder.mkdir(parents=True)
         compare(*experiment(seed=seed, gra="1" * right + "0" * (10 - right), solo="1111000000"), folder)
-        made.append(folder)
+        made.append(from_result(folder))
     return made[::-1]
+
+
+def text_of(result: dict[str, Any], recipe: Miniature = RECIPE) -> str:
+    return to_markdown(blocks(result, recipe, "caption"))
 
 
 def row(result: dict[str, Any], label: str) -> dict[str, Any]:
     return next(r for r in result["rows"] if r["label"] == label)
 
 
-def test_means_over_seeds_by_hand(folders: list[Path]) -> None:
-    result = aggregate(folders)
+def test_means_over_seeds_by_hand(found: list[Finished]) -> None:
+    result = aggregate(found, RECIPE)
     gra = row(result, "gra")
     assert result["seeds"] == [0, 1, 2, 3, 4]
     assert gra["per_seed"] == [0.6, 0.6, 0.7, 0.7, 0.6]
@@ -48,25 +64,57 @@ def test_means_over_seeds_by_hand(folders: list[Path]) -> None:
     assert row(result, "gra + COLLATE M_IFT")["difference"] is None, "it was asked other tasks"
 
 
-def test_claims_of_these_seeds(folders: list[Path]) -> None:
-    result = aggregate(folders)
-    found = {(claim["ours"], claim["theirs"]): claim for claim in result["claims"]}
-    assert set(found) == {("kept", "proposed"), ("gra", "solo")}
-    assert found["gra", "solo"]["verdict"] == HOLDS
-    assert found["gra", "solo"]["seeds_for"] == 5
-    assert found["kept", "proposed"]["difference"]["value"] == pytest.approx(0.444444)
-    assert found["kept", "proposed"]["verdict"] == HOLDS
-    data = [claim for claim in result["claims"] if claim["text"].startswith("GRA's data are not less correct")]
-    assert [claim["verdict"] for claim in data] == [MISSING], "nobody checked the large model's data"
-    text = sweep_to_markdown(result)
+def test_claims_of_these_seeds(found: list[Finished]) -> None:
+    result = aggregate(found, RECIPE)
+    kept, data, helps = result["claims"]
+    assert (helps["verdict"], helps["seeds_for"]) == (HOLDS, 5)
+    assert helps["p"] == pytest.approx(0.000611, rel=0.01), (
+        "t = 0.24 / (0.0548 / sqrt 5) = 9.80 on 4; one test, no Holm"
+    )
+    assert kept["difference"]["value"] == pytest.approx(0.444444)
+    assert (kept["verdict"], kept["p"]) == (HOLDS, None), "the same in every seed: no t"
+    assert data["verdict"] == MISSING, "nobody checked the large model's data"
+    text = text_of(result)
     assert "| gra ! | 90.0 [90.0, 90.0] | 64.0 | 64.0 | 64.0 [57.2, 70.8] | 60.0 60.0 70.0 70.0 60.0 | +24.0 [" in text
     assert "given what the seeds share: the pool's models" in text
     assert "**holds**" in text
     assert text.index("| proposed (= no review) | 9 |") < text.index("| kept (no duplicate, in the target) | 4 |")
-    collate = aggregate(folders, keep=lambda label: "COLLATE" in label, baseline="gra + COLLATE M_IFT")
-    assert "data correct" not in sweep_to_markdown(collate)
-    assert collate["steps"] == []
     assert "Reviewers scored by likelihood" in text
+
+
+def test_a_recipe_chooses_rows_baseline_and_columns(found: list[Finished]) -> None:
+    recipe = Miniature(rows={"gra + COLLATE M_IFT": "dss"}, baseline="gra + COLLATE M_IFT")
+    result = aggregate(found, recipe)
+    text = text_of(result, recipe)
+    assert "data correct" not in text
+    assert "| gra + COLLATE M_IFT | dss |" in text, "the published row that it stands for"
+    assert result["steps"] == []
+    words = Measure("rationale_words", "words", digits=1)
+    measured = [Finished(f.name, f.table | {"measures": {"gra": {"rationale_words": f.seed + 1.0}}}, f.sheets, f.made)
+                for f in found]  # fmt: skip
+    recipe = Miniature(rows={"gra": "", "solo": ""}, accuracy=False, measures=[words])
+    assert "| gra | 90.0 [90.0, 90.0] | 3.0 [1.0, 5.0] |" in text_of(aggregate(measured, recipe), recipe)
+    assert "| solo | n/a | n/a |" in text_of(aggregate(measured, recipe), recipe)
+
+
+def test_comparisons_of_one_seed_stand_side_by_side(found: list[Finished]) -> None:
+    """Tables whose rows come from several experiments: the rows of each seed together; what a seed lacks is missing."""
+    other = [
+        Finished(
+            "b",
+            f.table | {"name": "b", "rows": [r | {"label": "spin"} for r in f.table["rows"] if r["label"] == "gra"]},
+            {"spin": f.sheets["gra"]},
+            f.made,
+        )
+        for f in found
+    ]
+    recipe = Miniature(rows={"gra": "", "spin": ""}, baseline="gra", claims=[Claim("", "spin", "gra")])
+    both = aggregate([*found, *other], recipe)
+    assert both["seeds"] == [0, 1, 2, 3, 4]
+    assert row(both, "spin")["difference"]["value"] == 0.0
+    lacking = aggregate([*found, *other[:4]], recipe)
+    assert row(lacking, "spin")["scores"] == {}
+    assert lacking["claims"][0]["verdict"] == MISSING
 
 
 def test_verdicts() -> None:
@@ -81,30 +129,17 @@ def test_verdicts() -> None:
     assert verdict(Claim("", "a", "b", margin=0.3), [Estimate(0.1, 0.0, 0.29)]) == FAILS
 
 
-def test_claims_speak_of_labels_that_are_there() -> None:
-    steps = ("M_IFT", "stage 2", "iteration 1", "iteration 2", "M_IFT rationales, answerer", "answerer")
-    labels = ["seed", "gra", *(f"gra + COLLATE {step}" for step in steps)]
-    pairs = [(claim.ours, claim.theirs) for claim in claims_of(labels)][1:]
-    assert pairs == [
-        ("gra + COLLATE stage 2", "gra + COLLATE M_IFT"),
-        ("gra + COLLATE iteration 1", "gra + COLLATE stage 2"),
-        ("gra + COLLATE iteration 2", "gra + COLLATE M_IFT"),
-        ("gra + COLLATE answerer", "gra + COLLATE M_IFT rationales, answerer"),
-    ]
-
-
-def test_what_cannot_be_put_together_is_refused(folders: list[Path]) -> None:
+def test_what_cannot_be_put_together_is_refused(found: list[Finished]) -> None:
     with pytest.raises(UserError, match="same seed"):
-        aggregate([folders[0], folders[0]])
+        aggregate([found[0], found[0]], RECIPE)
     with pytest.raises(UserError, match="no finished comparison"):
-        aggregate([])
-    file = folders[1] / "table.json"
-    file.write_text(file.read_text().replace('"baseline": "solo"', '"baseline": "gold"'))
-    with pytest.raises(UserError, match="differ in their baseline"):
-        aggregate(folders)
+        aggregate([], RECIPE)
+    other = Finished("x", found[1].table | {"reviewers": "text"}, found[1].sheets, {})
+    with pytest.raises(UserError, match="differ in their reviewers"):
+        aggregate([found[0], other], RECIPE)
 
 
-def test_one_seed_decides_nothing(folders: list[Path]) -> None:
-    result = aggregate(folders[:1])
+def test_one_seed_decides_nothing(found: list[Finished]) -> None:
+    result = aggregate(found[:1], RECIPE)
     assert {claim["verdict"] for claim in result["claims"]} <= {OPEN, MISSING}
-    assert "One seed (4)" in sweep_to_markdown(result)
+    assert "One seed (4)" in text_of(result)

@@ -1,7 +1,10 @@
-"""The papers' tables: every run composes, faults are found by code, rendering works with runs missing."""
+"""The papers' tables: every run composes, recipes are valid, rendering works with runs missing, `run` makes them."""
 
 from __future__ import annotations
 
+import csv
+import shutil
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,45 +14,44 @@ import pytest
 from gra_train.errors import UserError
 from gra_train.reporting import published, tables
 from gra_train.reporting.command import main
+from gra_train.reporting.finished import kept
+from gra_train.reporting.recipe import read_recipe
+from gra_train.reporting.render import FILES, render
 from gra_train.reporting.stages import compare
 from gra_train.runs import write_json
 
-NAMES = ("gra_table1", "collate_table1")
+GRA = ("table1", "table2", "table3", "figure3", "figure4", "roles", "figure7", "figure8", "cost")
+NAMES = [f"gra_{n}" for n in GRA] + [f"collate_table{n}" for n in (1, 3, 4, 5, 8, 9, 10, 11, 12, 14)]
+
+
+def test_every_table_has_its_folder() -> None:
+    assert tables.names() == sorted(NAMES)
+    for name in NAMES:
+        assert (tables.table_folder(name) / "README.md").read_text().count("## ") >= 3
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_run_composes_and_plans(name: str) -> None:
+    """And speaks of rows that its runs have: a label in table.yaml or in published.csv is one of their comparison."""
     folder = tables.table_folder(name)
     planned = tables.runs(folder)
-    assert {run.scale for run in planned} == set(tables.SCALES)
     assert all("pools/" in run.problem for run in planned if run.scale == "pools"), "they must be built first"
     planned = [run for run in planned if run.scale != "pools"]
     assert [run.problem for run in planned] == [""] * len(planned)
     assert len({run.nodes[-1].run_id for run in planned}) == len(planned), "two runs are the same"
-    for row in published.read(folder / "published.csv"):
+    small = {label for run in planned if run.scale == "mini" for label in run.nodes[-1].config.labels}
+    recipe = read_recipe(folder)
+    assert set(recipe.miniature.rows) <= small
+    if small:
+        assert {run.overrides[0] for run in planned if run.scale == "mini"} == {f"seed={s}" for s in range(5, 10)}
+    rows = published.read(folder / "published.csv")
+    for row in rows:
         if row["ours"]:
             run, label = row["ours"].split("#")
             (found,) = [one for one in planned if one.name == run]
             assert label in found.nodes[-1].config.labels
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_flags_are_computed(name: str) -> None:
-    rows = published.read(tables.table_folder(name) / "published.csv")
-    assert [row["flags"] for row in rows] == published.flag_rows(rows)
-
-
-def test_the_known_faults_are_found() -> None:
-    """As the shared description of the papers lists them."""
-    gra = published.read(tables.table_folder("gra_table1") / "published.csv")
-    flags = published.flag_rows(gra)
-    assert sum("average printed" in text for text in flags) == 10
-    assert sum("is not k of 1319" in text for text in flags) == 2
-    (condor,) = [t for r, t in zip(gra, flags, strict=True) if (r["student"], r["seed_data"], r["train_data"]) == ("llama3.1-8b", "condor", "gra")]  # fmt: skip  # noqa: E501
-    assert condor.startswith("average printed 51.60, of its row 51.16")
-    assert sum("gpqa_diamond" in text and "below chance" in text for text in flags) == 5
-    assert published.flag_rows([{"gsm8k": "60.12"}, {"gsm8k": "62.22"}, {"piqa": "81.0"}]) == [
-        "", "gsm8k 62.22 is not k of 1319", ""]  # fmt: skip
+    printed = {"/".join(row[c] for c in recipe.published.compare) for row in rows}
+    assert set(recipe.miniature.rows.values()) - {""} <= printed, "a published row that is not printed"
 
 
 @pytest.fixture
@@ -71,50 +73,142 @@ def runs_dir(experiment: Callable[..., Any], tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-def test_render_shows_what_is_there_and_what_is_missing(runs_dir: Path, tmp_path: Path) -> None:
-    folder = tables.table_folder("gra_table1")
-    path = tables.render(folder, runs_dir, out=tmp_path / "rendered.md")
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tables in a folder of their own, without kept results -> that of gra_table1."""
+    copy = tmp_path / "experiments"
+    shutil.copytree(tables.tables_dir(), copy, ignore=shutil.ignore_patterns("results"))
+    monkeypatch.setattr(tables, "tables_dir", lambda: copy)
+    monkeypatch.setattr("gra_train.reporting.render.tables_dir", lambda: copy)
+    return copy / "gra_table1"
+
+
+def test_render_shows_what_is_there_and_what_is_missing(folder: Path, runs_dir: Path, tmp_path: Path) -> None:
+    path = render(folder, runs_dir, out=tmp_path / "out")
     text = path.read_text()
     assert "Missing: mini seed=7, mini seed=8, mini seed=9." in text
-    assert "| gra ! |" in text
+    assert "| gra ! | gra |" in text
     assert "COLLATE" not in text.split("## As published")[0], "that is the other table"
     assert "Means over seeds 0, 1 with 95% intervals" in text
-    assert "60.12 (10.00)" in text, "our GSM8K beside the printed one"
-    assert "Printed numbers; ours in brackets where a run exists (3 of 24 rows)" in text
+    assert "60.12 (10.00, -50.12)" in text, "printed, our GSM8K and the difference"
+    assert "in brackets ours and the difference, where a run exists (3 of 24 rows)" in text
+    assert "| GRA's data help the student over the seeds | gra - seed | +9.45 (6 pairs of cells) |" in text
     assert str(tmp_path) not in text
-    assert path.read_text() == tables.render(folder, runs_dir, out=tmp_path / "again.md").read_text()
+    assert sorted(f.name for f in path.parent.iterdir()) == sorted(FILES)
+    again = render(folder, runs_dir, out=tmp_path / "again")
+    for name in FILES:
+        assert (path.parent / name).read_bytes() == (again.parent / name).read_bytes()
 
 
-def test_render_without_any_run(tmp_path: Path) -> None:
-    for name in NAMES:
-        text = tables.render(tables.table_folder(name), tmp_path / "none", out=tmp_path / f"{name}.md").read_text()
-        assert "Missing: mini seed=5, mini seed=6" in text
-        assert "(0 of " in text
+def test_what_was_rendered_is_kept_and_renders_the_same_without_the_runs(folder: Path, runs_dir: Path) -> None:
+    first = {name: (render(folder, runs_dir).parent / name).read_bytes() for name in FILES}
+    results = folder.parent / "results"
+    assert sorted(f.name for f in results.iterdir()) == [
+        "gra-paper,student=qwen2.5-7b", "mini,seed=5", "mini,seed=6",
+    ]  # fmt: skip
+    for place in results.iterdir():
+        assert sum(f.stat().st_size for f in place.iterdir()) < 20_000
+    found = kept("mini seed=5", results)
+    assert found is not None
+    assert found.made["run"].startswith("compare-mini-s5-")
+    assert found.sheets["gra"]["mini_math"]["test-0000"] is True
+    render(folder, runs_dir.parent / "none")
+    assert first == {name: (folder / name).read_bytes() for name in FILES}
 
 
-def test_run_makes_what_is_missing(runs_dir: Path) -> None:
+def test_the_other_formats(folder: Path, runs_dir: Path, tmp_path: Path) -> None:
+    place = render(folder, runs_dir, out=tmp_path / "out").parent
+    tex = (place / "rendered.tex").read_text()
+    for grid in tex.split("\\begin{tabular}{")[1:]:
+        columns = grid.index("}")
+        lines = [line for line in grid.split("\\end{tabular}")[0].splitlines() if line.endswith(r"\\")]
+        assert {line.count(" & ") for line in lines} == {columns - 1}, "every row has every cell"
+    assert tex.count("\\toprule") == tex.count("\\bottomrule") == tex.count("\\begin{table}") >= 3
+    assert "seed\\_data" in tex
+    assert "seed_data" not in tex
+    with (place / "rendered.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    (ours,) = [r for r in rows if (r["part"], r["row"], r["column"]) == ("mini", "gra", "average")]
+    assert (float(ours["ours"]), ours["n"]) == (0.65, "2")
+    (printed,) = [
+        r for r in rows if r["part"] == "published" and r["row"] == "qwen2.5-7b alpaca seed" and r["column"] == "gsm8k"
+    ]
+    assert (printed["published"], printed["ours"], printed["difference"]) == ("60.12", "10.0", "-50.12")
+    assert any(r["part"] == "mini claim" and r["note"] == "not decided at this n" for r in rows)
+    svg = ET.parse(place / "figure.svg").getroot()
+    titles = [e.text for e in svg.iter() if e.tag.endswith("title")]
+    assert "qwen2.5-7b/alpaca gra: 60.36" in titles
+    assert "mean over seeds gra: 65.00" in titles
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_committed_is_what_its_kept_results_render(name: str, tmp_path: Path) -> None:
+    """`gra-train table all render` was run after the last change of a table, a result or a renderer."""
+    own = tables.table_folder(name)
+    again = render(own, tmp_path / "none", out=tmp_path / "out").parent
+    for file in again.iterdir():
+        assert file.read_text() == (own / file.name).read_text(), f"{file.name}: render it again"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_render_without_any_run(name: str, folder: Path, tmp_path: Path) -> None:
+    text = render(folder.parent / name, tmp_path / "none", out=tmp_path / "out").read_text()
+    assert "(0 of " in text
+    if read_recipe(folder.parent / name).miniature.rows:
+        assert "seed=5, " in text.split("Missing: ")[1]
+    else:
+        assert "Not in miniature." in text
+
+
+def test_run_makes_what_is_missing_once(folder: Path, runs_dir: Path) -> None:
     asked: list[Sequence[str]] = []
 
     def execute(experiment: str, overrides: Sequence[str]) -> int:
         asked.append([experiment, *overrides])
         return 3 if "seed=8" in overrides else 0
 
-    assert tables.run(tables.table_folder("gra_table1"), runs_dir, execute) == 3
+    both = [folder, folder.parent / "gra_cost"]
+    assert tables.run(both, runs_dir, execute) == 3
     assert asked == [["mini", "seed=7"], ["mini", "seed=8"]]
+    with pytest.raises(UserError, match="no runs at scale=mini"):
+        tables.run([folder.parent / "collate_table14"], runs_dir, execute)
+    with pytest.raises(UserError, match=r"pools/1/pool\.yaml"):
+        tables.run(both, runs_dir, execute, scale="pools")
 
 
-def test_command(runs_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command(folder: Path, runs_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["gra_table1", "plan", f"runs_dir={runs_dir}"]) == 0
     said = capsys.readouterr().out
     assert "mini seed=4" in said
     assert "needs: synthesis: five 7-8B models" in said
-    assert main(["collate_table1", "render", f"runs_dir={runs_dir}", f"out={tmp_path / 'c.md'}"]) == 0
-    assert (tmp_path / "c.md").is_file()
+    assert "GPU-hours are estimates" in said
+    assert main(["collate_table1", "render", f"runs_dir={runs_dir}", f"out={tmp_path / 'c'}"]) == 0
+    assert (tmp_path / "c" / "collate_table1" / "rendered.md").is_file()
     with pytest.raises(UserError, match="Did you mean 'gra_table1'"):
         main(["gra_tabel1", "plan"])
     with pytest.raises(UserError, match="Did you mean 'render'"):
         main(["gra_table1", "rendr"])
     with pytest.raises(UserError, match="scale='big'"):
         main(["gra_table1", "plan", "scale=big"])
+    with pytest.raises(UserError, match="on='moon'"):
+        main(["gra_table1", "run", "on=moon"])
     with pytest.raises(UserError, match="not of the form"):
         main(["gra_table1", "plan", "now"])
+
+
+def test_jobs_are_said_before_they_are_submitted(
+    folder: Path, runs_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SBATCH_OPTIONS", "--partition=gpu --time=1:00:00")
+    assert main(["gra_table1", "run", "on=print", f"runs_dir={runs_dir}"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 3
+    assert said[0] == (
+        f"sbatch --partition=gpu --time=1:00:00 slurm/run.sbatch experiment=mini seed=7 runs_dir={runs_dir}"
+    )
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UserError, match="no sbatch on the PATH"):
+        main(["gra_table1", "run", "on=slurm", f"runs_dir={runs_dir}"])
+    monkeypatch.setenv("GRA_HOME", str(runs_dir))
+    with pytest.raises(UserError, match="name it with GRA_HOME"):
+        main(["gra_table1", "run", "on=slurm", f"runs_dir={runs_dir}"])

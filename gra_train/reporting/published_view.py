@@ -1,0 +1,139 @@
+"""The printed numbers beside ours at that size: blocks to be rendered, records of numbers, and the figure's panel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from gra_train.reporting.document import Block, Bullets, Paragraph, make_grid
+from gra_train.reporting.figure import Panel, Point
+from gra_train.reporting.finished import Finished
+from gra_train.reporting.markup import MISSING
+from gra_train.reporting.published import OURS, number, read
+from gra_train.reporting.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Printed:
+    """published.csv, as the recipe says it is to be read."""
+
+    rows: Sequence[dict[str, str]]
+    recipe: Recipe
+
+    @classmethod
+    def of(cls, folder: Path, recipe: Recipe) -> Printed:
+        return cls(read(folder / "published.csv"), recipe)
+
+    @property
+    def columns(self) -> list[str]:
+        """What is shown: everything that is printed, and notes."""
+        return [name for name in self.rows[0] if name not in OURS or name == "note"] if self.rows else []
+
+    @property
+    def values(self) -> list[str]:
+        """Columns of numbers that are compared."""
+        chosen = self.recipe.published.values
+        keys = {*self.recipe.published.compare, *self.recipe.figure.over}
+        return list(chosen) or [
+            name for name in self.columns
+            if name not in keys and any(number(row[name]) is not None for row in self.rows)
+        ]  # fmt: skip
+
+    def label(self, row: Mapping[str, str]) -> str:
+        """What tells a row apart: the values of `compare`, joined by /."""
+        return "/".join(row[name] for name in self.recipe.published.compare)
+
+    def group(self, row: Mapping[str, str]) -> tuple[str, ...]:
+        """What a compared pair has in common: every other column that is neither number nor note."""
+        skip = {*self.recipe.published.compare, *self.values, *OURS}
+        return tuple(row[name] for name in self.rows[0] if name not in skip and number(row[name]) is None)
+
+    def difference(self, ours: str, theirs: str) -> tuple[float, int] | None:
+        """(mean difference of the values of two rows, pairs of numbers) over all groups that have both."""
+        pairs = []
+        for row in (r for r in self.rows if self.label(r) == ours):
+            for other in (r for r in self.rows if self.label(r) == theirs and self.group(r) == self.group(row)):
+                both = [(number(row[name]), number(other[name])) for name in self.values]
+                pairs += [a - b for a, b in both if a is not None and b is not None]
+        return (fmean(pairs), len(pairs)) if pairs else None
+
+
+def ours(row: Mapping[str, str], finished: Mapping[str, Finished], tasks: Mapping[str, str]) -> dict[str, float]:
+    """Our scores (percent) for a printed row, by its columns; empty without a finished run."""
+    name, _, label = row.get("ours", "").partition("#")
+    found = finished.get(name)
+    if not found:
+        return {}
+    entry = next((r for r in found.table["rows"] if r["label"] == label), None)
+    scores = (entry or {}).get("scores") or {}
+    named = {column: tasks.get(column, column) for column in row}
+    return {column: 100 * scores[task]["score"] for column, task in named.items() if task in scores}
+
+
+def blocks(printed: Printed, finished: Mapping[str, Finished], across: Sequence[str], caption: str) -> list[Block]:
+    """The table, and what can be said against it. Averages over other tasks than the paper's are not compared: only
+    columns of the same benchmark are."""
+    shown, count = [], 0
+    for row in printed.rows:
+        mine = ours(row, finished, printed.recipe.published.tasks)
+        count += bool(mine)
+        cells = [_cell(row[column], mine.get(column)) for column in printed.columns]
+        state = "run" if mine else MISSING if row.get("ours") else "no recipe"
+        shown.append([*cells, state, row.get("flags", "")])
+    rows = f"{count} of {len(printed.rows)} rows"
+    said = f"Printed numbers; in brackets ours and the difference, where a run exists ({rows})."
+    found: list[Block] = [Paragraph(said)]
+    found.append(make_grid([*printed.columns, "ours", "faults of the printed numbers"], shown, caption))
+    if across:
+        found += [Paragraph("Found by setting the paper's tables side by side:"), Bullets(tuple(across))]
+    return found
+
+
+def _cell(text: str, mine: float | None) -> str:
+    """`60.12 (61.00, +0.88)`: printed, ours and the difference."""
+    printed = number(text)
+    return text if mine is None or printed is None else f"{text} ({mine:.2f}, {mine - printed:+.2f})"
+
+
+def records(printed: Printed, finished: Mapping[str, Finished]) -> list[dict[str, Any]]:
+    """One record for each printed number, with ours."""
+    found = []
+    for row in printed.rows:
+        mine = ours(row, finished, printed.recipe.published.tasks)
+        numbers = [name for name in printed.columns if number(row[name]) is not None]
+        keys = " ".join(row[name] for name in printed.columns if name not in numbers and name != "note")
+        for name in numbers:
+            value = round(mine[name], 4) if name in mine else ""
+            gap = round(mine[name] - float(row[name]), 4) if name in mine else ""
+            found.append({"part": "published", "row": keys, "column": name, "published": row[name], "ours": value,
+                          "difference": gap, "note": row.get("flags", "")})  # fmt: skip
+    return found
+
+
+def panel(printed: Printed, title: str) -> Panel:
+    """The printed numbers as the recipe's figure shows them."""
+    figure, values = printed.recipe.figure, printed.values
+    if figure.kind == "lines":
+        lines = {"/".join(printed.group(row)) or printed.label(row): [
+            Point(float(row[name]), x=float(name)) for name in values if number(row[name]) is not None
+        ] for row in printed.rows}  # fmt: skip
+        return Panel(title, (), lines, lines=True, x_title=figure.x_title)
+    if figure.over:
+        groups = tuple(dict.fromkeys("/".join(row[name] for name in figure.over) for row in printed.rows))
+        series: dict[str, list[Point | None]] = {}
+        for row in printed.rows:
+            place = groups.index("/".join(row[name] for name in figure.over))
+            known = [v for v in (number(row[name]) for name in values) if v is not None]
+            points = series.setdefault(printed.label(row), [None] * len(groups))
+            points[place] = Point(fmean(known)) if known else None
+        return Panel(title, groups, series)
+    bars: dict[str, list[Point | None]] = {}
+    for row in printed.rows:
+        numbers = [number(row[name]) for name in values]
+        bars["/".join(p for p in (*printed.group(row), printed.label(row)) if p)] = [
+            None if v is None else Point(v) for v in numbers
+        ]
+    return Panel(title, tuple(values), bars)

@@ -1,0 +1,93 @@
+"""A table over seeds (sweep.aggregate) as blocks to be rendered, and as records of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gra_train.reporting.document import Block, Bullets, make_grid
+from gra_train.reporting.markup import MISSING, percent
+from gra_train.reporting.recipe import Measure, Miniature
+from gra_train.reporting.table import AVERAGE
+
+
+def blocks(result: Mapping[str, Any], recipe: Miniature, caption: str) -> list[Block]:
+    """Rows, notes, claims, and the synthesis step by step."""
+    found: list[Block] = [_rows(result, recipe, caption), Bullets(tuple(result["notes"]))]
+    if result["claims"]:
+        found.append(_claims(result, recipe, caption))
+    if result["steps"]:
+        steps = [[one["step"], f"{one['rows']:.0f}", percent(one["correct"])] for one in result["steps"]]
+        found.append(make_grid(["synthesis, step by step", "rows (mean)", "correct %"], steps, f"{caption}: synthesis"))
+    return found
+
+
+def _rows(result: Mapping[str, Any], recipe: Miniature, caption: str) -> Block:
+    baseline, tasks = result["baseline"], [*result["tasks"], AVERAGE]
+    published = any(recipe.rows.values())
+    correct = any(row["data_correct"] for row in result["rows"])
+    head = ["row", *(["published row"] if published else []), *(["data correct %"] if correct else [])]
+    if recipe.accuracy:
+        head += [*(task.removeprefix("mini_") for task in tasks), "average of each seed", f"minus {baseline}",
+                 "questions resampled too"]  # fmt: skip
+    head += [measure.title for measure in recipe.measures]
+    shown = []
+    for row in result["rows"]:
+        cells = [row["label"] + (" !" if row["flagged"] and recipe.accuracy else "")]
+        cells += [recipe.rows[row["label"]]] if published else []
+        cells += [percent(row["data_correct"])] if correct else []
+        if recipe.accuracy:
+            cells += [percent(row["scores"].get(task), interval=task == AVERAGE) for task in tasks]
+            cells.append(" ".join(f"{100 * value:.1f}" for value in row["per_seed"]) or MISSING)
+            both = [percent(row[key], sign=True) for key in ("difference", "pooled")]
+            cells += ["baseline", ""] if row["label"] == baseline else both
+        cells += [number(row["measures"][measure.name], measure) for measure in recipe.measures]
+        shown.append(cells)
+    return make_grid(head, shown, caption)
+
+
+def number(found: Mapping[str, float] | None, measure: Measure, *, sign: bool = False) -> str:
+    """`12.3 [11.0, 13.6]` in the measure's unit; n/a when it is missing."""
+    if found is None:
+        return MISSING
+    scale, form = 100 if measure.percent else 1, f"{{:{'+' * sign}.{measure.digits}f}}"
+    value, low, high = (form.format(scale * found[key]) for key in ("value", "low", "high"))
+    return value if found["low"] != found["low"] else f"{value} [{low}, {high}]"
+
+
+def _claims(result: Mapping[str, Any], recipe: Miniature, caption: str) -> Block:
+    named = {measure.name: measure for measure in recipe.measures}
+    rows = []
+    for claim in result["claims"]:
+        measure = named.get(claim["measure"])
+        shown = number(claim["difference"], measure, sign=True) if measure else percent(claim["difference"], sign=True)
+        p = MISSING if claim["p"] is None else f"{claim['p']:.3f}" if claim["p"] >= 0.0005 else "< 0.001"
+        rows.append([
+            claim["text"], f"{claim['ours']} - {claim['theirs']}", shown, percent(claim["pooled"], sign=True), p,
+            f"{claim['seeds_for']} of {len(result['seeds'])}", f"**{claim['verdict']}**",
+        ])  # fmt: skip
+    head = ["claim", "difference", "over seeds", "questions resampled too", "p (Holm)", "seeds for it", "verdict"]
+    return make_grid(head, rows, f"{caption}: claims")
+
+
+def records(result: Mapping[str, Any], scale: str) -> list[dict[str, Any]]:
+    """One record per row and quantity, in shares of 1 or the measure's unit."""
+    count, found = len(result["seeds"]), []
+    for row in result["rows"]:
+        quantities = dict(row["scores"]) | {"data correct": row["data_correct"], **row["measures"]}
+        quantities |= {f"minus {result['baseline']}": row["difference"]}
+        for name, value in quantities.items():
+            if value:
+                found.append({"part": scale, "row": row["label"], "column": name, "n": count} | _numbers(value))
+    for claim in result["claims"]:
+        value = _numbers(claim["difference"]) if claim["difference"] else {}
+        found.append({"part": f"{scale} claim", "row": claim["text"], "column": f"{claim['ours']} - {claim['theirs']}",
+                      "n": count, "note": claim["verdict"]} | value)  # fmt: skip
+    return found
+
+
+def _numbers(found: Mapping[str, float]) -> dict[str, Any]:
+    return {
+        name: "" if found[key] != found[key] else round(found[key], 6)
+        for name, key in (("ours", "value"), ("low", "low"), ("high", "high"))
+    }
