@@ -14,6 +14,7 @@ from gra_train.chat.serve import resolve
 from gra_train.collate.graph import rows as method_rows
 from gra_train.data.benchmarks import benchmarks
 from gra_train.errors import UserError, nearest
+from gra_train.evaluation.benchmarks.asking import located
 from gra_train.graph import Node, ordered
 from gra_train.locate import MINI
 from gra_train.runs import read_json
@@ -90,18 +91,19 @@ def plan(config: Config) -> list[Node]:
 def check_rationale_tasks(nodes: Sequence[Node], evaluation: Evaluation) -> None:
     """COLLATE asks test questions with a rationale, so their text must be ours: refused before anything is trained.
 
-    Raises UserError if one of `nodes` would score another task so. (Planning such an experiment, and running it up to
-    its last training, is allowed.)
+    Raises UserError if one of `nodes` would score a task of lm-eval's own so. (Planning such an experiment, and running
+    it up to its last training, is allowed.)
     """
     if not any(node.stage == "evaluate" and "rationales" in node.inputs for node in nodes):
         return
-    from gra_train.evaluation.questions import TASKS
+    from gra_train.evaluation.benchmarks import names
+    from gra_train.evaluation.questions import TASKS, without_instructions
 
-    foreign = [task for task in evaluation.tasks if task not in TASKS]
-    if foreign:
+    if foreign := without_instructions(evaluation):
         raise UserError(
             f"arms with method=collate cannot be scored on {', '.join(foreign)}: these are lm-eval's own tasks, whose "
-            f"questions take no rationale. Choose evaluation.tasks among {', '.join(TASKS)}, or method=none."
+            f"questions take no rationale. Choose evaluation.tasks among {', '.join([*TASKS, *names()])} or files of "
+            "benchmarks of your own, or method=none."
         )
 
 
@@ -116,7 +118,7 @@ class _Builder:
     """Makes nodes; the same request gives the same node."""
 
     def __init__(self, config: Config) -> None:
-        self.config = config = change(config, pool=resolve(config.pool))
+        self.config = config = change(config, pool=resolve(config.pool), evaluation=located(config.evaluation))
         self.ledger = str(Path(config.runs_dir) / "ledger")
         self.made: dict[str, Node] = {}
 

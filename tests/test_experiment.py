@@ -92,9 +92,9 @@ def test_what_cannot_be_made_is_refused(overrides, words):
 
 
 def test_a_task_that_takes_no_rationale_is_planned_and_refused_before_anything_runs(tmp_path):
-    config = compose(["experiment=mini", "evaluation.tasks=[gsm8k]", f"runs_dir={tmp_path / 'runs'}"])
+    config = compose(["experiment=mini", "evaluation.tasks=[lm-eval:gsm8k]", f"runs_dir={tmp_path / 'runs'}"])
     assert plan(config)
-    with pytest.raises(UserError, match="cannot be scored on gsm8k"):
+    with pytest.raises(UserError, match="cannot be scored on lm-eval:gsm8k"):
         run_experiment(config)
     assert not (tmp_path / "runs").exists()
 

@@ -1,107 +1,76 @@
 """Asking a model the questions, with lm-eval as the engine; one plain row per question comes back.
 
-A run gets a temporary folder with one YAML file and one jsonl file per miniature task, which is what lm-eval's own
-command line would take with --include_path. lm-eval's other tasks are evaluated by their names.
+Our tasks are written for it into a folder (lm_tasks.py); lm-eval's other tasks are evaluated by their names. Answers to
+our benchmarks are judged afterwards, all at once (scoring.py); lm-eval's command line judges them one by one, to the
+same scores.
 
 What is cut: `simple_evaluate` spends 0.7 s per model on a report of the environment (pip, compilers), so `evaluate`,
 one level below, is called (a test compares the two); the index of lm-eval's 10,000 task files, ten seconds, is built
-only when one of them is asked for; no bootstrap inside lm-eval. The model is loaded elsewhere and handed over, because
-HFLM would otherwise leave an Accelerator behind in the process.
+only when one of them is asked for; no bootstrap inside lm-eval.
 """
 
 from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gra_train import progress
-from gra_train.errors import UserError, nearest
+from gra_train.errors import UserError
+from gra_train.evaluation.benchmarks.asking import Asked
+from gra_train.evaluation.lm_tasks import load_tasks, task_manager, write_tasks
 from gra_train.evaluation.questions import TASKS
-from gra_train.records import write_jsonl
+from gra_train.evaluation.scoring import likeliest, score
 from gra_train.schema import Evaluation
 
-YAML = Path(__file__).parent / "tasks"
 INVALID = "[invalid]"
 """What lm-eval's filters say when nothing could be extracted."""
+MINI_TOKENS = 512
+"""The miniature's longest answer by default."""
 
 
 def ask(
-    model: Any, tokenizer: Any, asked: Sequence[Mapping[str, Any]], evaluation: Evaluation, *, template: str = "mini"
+    lm: Any,
+    asked: Sequence[Mapping[str, Any]],
+    evaluation: Evaluation,
+    benchmarks: Sequence[Asked] = (),
+    *,
+    template: str = "mini",
 ) -> list[dict[str, Any]]:
-    """Let a loaded causal model answer; greedy, in batches of `evaluation.batch_size`.
+    """Let a model answer, greedily.
 
+    lm: a model of lm-eval's, with two things more: `written`, which maps a prompt to (tokens of its answer, whether it
+    was cut at the cap), and `bar`, which is set here and told of progress.
     asked: questions with their `prompt`, the text of the user's turn; the chat template is put around it here.
-    template: the YAML in tasks/ that says how an answer is read.
+    benchmarks: how those of our benchmarks are asked and read. template: the YAML in tasks/ for the miniature's.
     Returns rows with task, domain, question_id, instruction, prompt (as the model saw it), prompt_hash, answer,
-    extracted (None: unparseable), gold, correct, truncated (cut at the cap), unparseable, tokens (of the answer).
+    extracted (None: unparseable), gold, correct, truncated (cut at the cap), unparseable, guessed, tokens.
     Raises UserError for an unknown task and for a prompt that leaves no room for an answer.
     """
-    with _tasks(asked, evaluation, template) as (manager, names):
-        tasks = _load(manager, names)
-        longest = _longest_prompt(tokenizer, asked)
-        lm = _model(model, tokenizer, evaluation.batch_size)
-        room = lm.max_length - longest
-        if room < 1:
-            raise UserError(
-                f"the longest question has {longest} tokens, and the model reads {lm.max_length}: nothing is left for "
-                "an answer. Use a model with a longer context (max_position_embeddings)."
-            )
-        cap = min(evaluation.max_tokens, room)
-        for task in tasks.values():
+    ours = {one.name: one for one in benchmarks}
+    with tempfile.TemporaryDirectory(prefix="gra-train-evaluation-") as folder:
+        names = write_tasks(Path(folder), asked, evaluation, benchmarks, template=template)
+        tasks = load_tasks(task_manager(Path(folder), names), names)
+        room = _room(lm, asked, benchmarks)
+        for name, task in tasks.items():
+            cap = ours[name].max_tokens if name in ours else evaluation.max_tokens
+            cap = cap or (MINI_TOKENS if name in TASKS else task.config.generation_kwargs.get("max_gen_toks", 512))
+            if name in ours:
+                task.set_config("process_results", lambda doc, results: {"correct": 0.0})  # judged below, at once
             if task.OUTPUT_TYPE == "generate_until":
-                task.set_config("generation_kwargs", {"max_gen_toks": cap}, update=True)
-        total = len(asked) if all(name in TASKS for name in names) else None
+                task.set_config("generation_kwargs", {"max_gen_toks": min(cap, room)}, update=True)
+        total = len(asked) if all(name in TASKS or name in ours for name in tasks) else None
         samples = _evaluate(lm, tasks, evaluation.limit, total)
     by_id = {(row["task"], row["question_id"]): row for row in asked}
-    return [_row(task, sample, lm.written, by_id) for task in tasks for sample in samples[task]]
-
-
-@contextmanager
-def _tasks(
-    asked: Sequence[Mapping[str, Any]], evaluation: Evaluation, template: str
-) -> Iterator[tuple[Any, list[str]]]:
-    """A task manager that knows this run's tasks, and their names."""
-    import yaml
-    from lm_eval.tasks import TaskManager
-
-    names = list(dict.fromkeys(evaluation.tasks))
-    foreign = [name for name in names if name not in TASKS]
-    with tempfile.TemporaryDirectory(prefix="gra-train-evaluation-") as folder:
-        root = Path(folder)
-        for name in names:
-            if name in TASKS:
-                rows = [{k: row[k] for k in ("question_id", "prompt", "gold")} for row in asked if row["task"] == name]
-                write_jsonl(root / f"{name}.jsonl", rows)
-                task = {
-                    "include": str(YAML / f"{template}.yaml"),
-                    "task": name,
-                    "dataset_kwargs": {
-                        "data_files": {"test": str(root / f"{name}.jsonl")},
-                        "cache_dir": f"{root}/cache",
-                    },
-                }
-                (root / f"{name}.yaml").write_text(yaml.safe_dump(task))
-        manager = TaskManager(include_path=str(root), include_defaults=bool(foreign))
-        for name in foreign:
-            if name not in manager.all_tasks:
-                raise UserError(
-                    f"evaluation.tasks: there is no task {name!r}.{nearest(name, [*TASKS, *manager.all_tasks])} "
-                    f"Ours: {', '.join(TASKS)}; else any of lm-eval's (lm_eval ls tasks)."
-                )
-        yield manager, names
-
-
-def _load(manager: Any, names: Sequence[str]) -> dict[str, Any]:
-    tasks: dict[str, Any] = manager.load(list(names))["tasks"]
-    for task in tasks.values():  # as simple_evaluate does
-        if task.get_config("num_fewshot") is None:
-            task.set_config(key="num_fewshot", value=0)
-        task.set_fewshot_seed(seed=1234)
-    return tasks
+    rows: list[dict[str, Any]] = []
+    for name in tasks:
+        if name in ours:
+            rows += _judged(ours[name], samples[name], lm.written, by_id)
+        else:
+            rows += [_row(name, sample, lm.written, by_id) for sample in samples[name]]
+    return rows
 
 
 def _evaluate(
@@ -117,27 +86,53 @@ def _evaluate(
             limit=limit,
             bootstrap_iters=0,
             log_samples=True,
-            apply_chat_template=lm.tokenizer.chat_template is not None,
+            apply_chat_template=has_chat_template(lm),
+            fewshot_as_multiturn=True,
         )
     samples: dict[str, list[dict[str, Any]]] = found["samples"]
     return samples
 
 
-def _longest_prompt(tokenizer: Any, asked: Sequence[Mapping[str, Any]]) -> int:
-    """In tokens, chat template included (0 without questions of ours)."""
-    if not asked:
-        return 0
-    turns = [[{"role": "user", "content": row["prompt"]}] for row in asked]
+def has_chat_template(lm: Any) -> bool:
+    """A model behind a server has its own, always."""
+    tokenizer = getattr(lm, "tokenizer", None)
+    return tokenizer is None or getattr(tokenizer, "chat_template", None) is not None
+
+
+def _room(lm: Any, asked: Sequence[Mapping[str, Any]], benchmarks: Sequence[Asked]) -> int:
+    """Tokens that the longest prompt leaves for an answer. Raises UserError where it leaves none."""
+    tokenizer = getattr(lm, "tokenizer", None)
+    if tokenizer is None or not hasattr(tokenizer, "apply_chat_template"):
+        return 1 << 30  # a server counts for itself
+    shots = {
+        one.name: [
+            turn
+            for shot in one.shots
+            for turn in ({"role": "user", "content": shot["prompt"]}, {"role": "assistant", "content": shot["gold"]})
+        ]
+        for one in benchmarks
+    }
+    turns = [[*shots.get(row["task"], ()), {"role": "user", "content": row["prompt"]}] for row in asked]
+    if not turns:
+        return int(lm.max_length)
     texts = (
         tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         if tokenizer.chat_template
-        else [row["prompt"] for row in asked]
+        else ["\n\n".join(turn["content"] for turn in one) for one in turns]
     )
-    return max(map(len, tokenizer(texts)["input_ids"]))
+    longest = max(map(len, tokenizer(texts)["input_ids"]))
+    if longest >= lm.max_length:
+        raise UserError(
+            f"the longest question has {longest} tokens, and the model reads {lm.max_length}: nothing is left for "
+            "an answer. Use a model with a longer context (max_position_embeddings), or fewer worked examples "
+            "(evaluation.shots=0)."
+        )
+    return int(lm.max_length) - longest
 
 
-def _model(model: Any, tokenizer: Any, batch_size: int) -> Any:
-    """lm-eval's HFLM, which also notes for every prompt how many tokens were written and whether they were cut."""
+def local(model: Any, tokenizer: Any, batch_size: int) -> Any:
+    """A loaded causal model as lm-eval's HFLM, which also notes for every prompt how many tokens were written and
+    whether they were cut. (HFLM given a name in place of a model would leave an Accelerator behind in the process.)"""
     from lm_eval.models.huggingface import HFLM
 
     ends = model.generation_config.eos_token_id
@@ -169,6 +164,64 @@ def _model(model: Any, tokenizer: Any, batch_size: int) -> Any:
     return lm
 
 
+def _judged(
+    one: Asked,
+    samples: Sequence[Mapping[str, Any]],
+    written: Mapping[str, tuple[int, bool]],
+    asked: Mapping[tuple[str, str], Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+    """The answers to one of our benchmarks, judged."""
+    questions = [asked[one.name, sample["doc"]["question_id"]] for sample in samples]
+    if one.by_likelihood:
+        return [_chosen(one, sample, question) for sample, question in zip(samples, questions, strict=True)]
+    answers = [sample["resps"][0][0] for sample in samples]
+    with progress.task("judging", total=len(answers), unit="answers") as bar:
+        marks = score(one.how, questions, answers, on_done=bar.advance)
+    return [
+        _plain(question, sample, written) | {
+            "answer": answer,
+            "extracted": mark.extracted,
+            "gold": str(question["gold"]),
+            "correct": mark.correct,
+            "unparseable": mark.extracted is None,
+            "guessed": mark.guessed,
+        }
+        for question, sample, answer, mark in zip(questions, samples, answers, marks, strict=True)
+    ]  # fmt: skip
+
+
+def _chosen(one: Asked, sample: Mapping[str, Any], question: Mapping[str, Any]) -> dict[str, Any]:
+    """A question whose choices were scored: nothing is written, so nothing can be unparseable or cut."""
+    doc = sample["doc"]
+    place = likeliest(doc["choices"], sample["filtered_resps"], per_character=doc["per_character"])
+    letter = chr(ord("A") + place)
+    return _plain(question, sample, {}) | {
+        "answer": str(doc["choices"][place]),
+        "extracted": letter,
+        "gold": str(question["gold"]),
+        "correct": letter == question["gold"],
+        "unparseable": False,
+        "guessed": False,
+    }
+
+
+def _plain(
+    question: Mapping[str, Any], sample: Mapping[str, Any], written: Mapping[str, tuple[int, bool]]
+) -> dict[str, Any]:
+    prompt = sample["arguments"][0][0]
+    tokens, truncated = written.get(prompt, (0, False))
+    return {
+        "task": question["task"],
+        "domain": question["domain"],
+        "question_id": question["question_id"],
+        "instruction": question["instruction"],
+        "prompt_hash": hashlib.sha256(prompt.encode()).hexdigest()[:16],
+        "prompt": prompt,
+        "truncated": truncated,
+        "tokens": tokens,
+    }
+
+
 def _row(
     task: str,
     sample: Mapping[str, Any],
@@ -176,25 +229,16 @@ def _row(
     asked: Mapping[tuple[str, str], Mapping[str, Any]],
 ) -> dict[str, Any]:
     """One question of lm-eval's log. For lm-eval's own tasks: its first filter, exact_match or accuracy."""
-    prompt = sample["arguments"][0][0]
     answer, extracted = sample["resps"][0][0], sample["filtered_resps"][0]
     question_id = sample["doc"].get("question_id", str(sample["doc_id"]))
-    ours = asked.get((task, question_id), {})
+    bare = {"task": task, "domain": "", "question_id": question_id, "instruction": ""}
     metric = next(m for m in ("exact_match", "acc", *sample["metrics"]) if m in sample["metrics"])
-    tokens, truncated = written.get(prompt, (0, False))
     unparseable = isinstance(extracted, str) and (extracted == INVALID or not extracted.strip())
-    return {
-        "task": task,
-        "domain": ours.get("domain", ""),
-        "question_id": question_id,
-        "instruction": ours.get("instruction", ""),
-        "prompt_hash": hashlib.sha256(prompt.encode()).hexdigest()[:16],
-        "prompt": prompt,
+    return _plain(asked.get((task, question_id), bare), sample, written) | {
         "answer": answer if isinstance(answer, str) else "",
         "extracted": None if unparseable else str(extracted),
         "gold": str(sample["target"]),
         "correct": bool(sample[metric]),
-        "truncated": truncated,
         "unparseable": unparseable,
-        "tokens": tokens,
+        "guessed": False,
     }

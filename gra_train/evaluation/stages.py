@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from gra_train.errors import UserError
-from gra_train.evaluation.questions import TASKS, questions
+from gra_train.evaluation.benchmarks import asking, names
+from gra_train.evaluation.benchmarks.asking import Asked
+from gra_train.evaluation.questions import TASKS, questions, without_instructions
 from gra_train.evaluation.statistics import Estimate, mean_of, share
 from gra_train.locate import model_folder
 from gra_train.records import read_jsonl
 from gra_train.runs import log_metrics, write_json
+from gra_train.schema import Evaluation
 from gra_train.stages import EvaluateStage
 
 AVERAGE = "average"
 COLUMNS = ("task", "domain", "question_id", "instruction", "prompt_hash", "prompt", "answer", "extracted", "gold",
-           "correct", "truncated", "unparseable", "tokens")  # fmt: skip
+           "correct", "truncated", "unparseable", "guessed", "tokens")  # fmt: skip
 
 
 def evaluate(config: EvaluateStage, inputs: Mapping[str, Path], out: Path) -> None:
@@ -30,17 +33,21 @@ def evaluate(config: EvaluateStage, inputs: Mapping[str, Path], out: Path) -> No
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from gra_train.evaluation.harness import ask
+    from gra_train.evaluation.harness import ask, local
 
-    if "rationales" in inputs and (foreign := [t for t in config.evaluation.tasks if t not in TASKS]):
+    written = inputs.get("rationales")
+    evaluation = config.evaluation
+    if written and (foreign := without_instructions(evaluation)):
         raise UserError(
-            f"evaluation.tasks: {', '.join(foreign)} cannot be asked with rationales, only {', '.join(TASKS)} can: "
-            "lm-eval's own tasks bring their own prompts."
+            f"evaluation.tasks: {', '.join(foreign)} cannot be asked with rationales: lm-eval's own tasks bring their "
+            f"own prompts. Those can: {', '.join([*TASKS, *names()])}, or a benchmark file of one's own."
         )
-    asked = with_prompts(questions(config.evaluation), config.prompts, inputs.get("rationales"))
+    benchmarks = [asking.asked(task, evaluation, rationales=bool(written)) for task in asking.ours(evaluation)]
+    asked = with_prompts(questions(evaluation), config.prompts, written, benchmarks, evaluation)
     model, tokenizer = _load(config, inputs.get("model"))
-    template = "mini_rationale" if "rationales" in inputs else "mini"
-    rows = ask(model, tokenizer, asked, config.evaluation, template=template)
+    lm = local(model, tokenizer, evaluation.batch_size)
+    template = "mini_rationale" if written else "mini"
+    rows = ask(lm, asked, evaluation, benchmarks, template=template)
     table = {column: [row[column] for row in rows] for column in COLUMNS}
     pq.write_table(pa.table(table), out / "questions.parquet")
     scores = summarise(rows, config.evaluation.confidence)
@@ -48,13 +55,26 @@ def evaluate(config: EvaluateStage, inputs: Mapping[str, Path], out: Path) -> No
     log_metrics(out, {f"score/{task}": entry["score"] for task, entry in scores.items()})
 
 
-def with_prompts(asked: Sequence[Mapping[str, Any]], family: str, rationales: Path | None) -> list[dict[str, Any]]:
-    """The questions with the text of the user's turn: the instruction, or [I;R]->A with test.jsonl's rationale.
+def with_prompts(
+    asked: Sequence[Mapping[str, Any]],
+    family: str,
+    rationales: Path | None,
+    benchmarks: Sequence[Asked] = (),
+    evaluation: Evaluation | None = None,
+) -> list[dict[str, Any]]:
+    """The questions with the text of the user's turn: the benchmark's prompt, the instruction (of the miniature), or
+    [I;R]->A with test.jsonl's rationale.
 
-    Raises UserError where a question has no rationale.
+    Raises UserError where a question has no rationale, or a worked example is a question.
     """
     if rationales is None:
-        return [{**row, "prompt": row["instruction"]} for row in asked]
+        ours: dict[tuple[str, str], dict[str, Any]] = {}
+        for one in benchmarks:
+            assert evaluation is not None
+            mine = asking.with_prompts(one, [dict(row) for row in asked if row["task"] == one.name], evaluation)
+            ours |= {(row["task"], row["question_id"]): row for row in mine}
+        plain = ({**row, "prompt": row["instruction"]} for row in asked)
+        return [ours.get((row["task"], row["question_id"]), row) for row in plain]
     from gra_train.collate import modes
 
     written = {row["instruction"]: row["rationale"] for row in read_jsonl(rationales / "test.jsonl")}

@@ -31,12 +31,39 @@ METHOD_NAMES = (
 class Evaluation(Section):
     """Scoring with lm-eval."""
 
-    tasks: list[str] = setting([], "lm-eval task names; ours or lm-eval's")
+    tasks: list[str] = setting(
+        [],
+        "benchmarks: ours (gsm8k), files of one's own (my.yaml), the miniature's (mini_math), lm-eval's tasks",
+    )
+    protocol: str = setting(
+        "robust",
+        "of our benchmarks. published: shots, caps and reading of answers as in the papers; robust: generous caps, "
+        "tolerant reading",
+        choices=("published", "robust"),
+    )
+    choices: str = setting(
+        "generate",
+        "of benchmarks with choices: an answer is written and read, or the choices are scored by likelihood",
+        choices=("generate", "likelihood"),
+    )
+    shots: int | None = setting(None, "worked examples before a question (default: the protocol's)", min=0)
+    data_dir: str = setting(
+        "", "folder of data sets as files (default: $GRA_DATA_DIR; what it lacks comes from the Hub)", identity=False
+    )
+    sources: dict[str, DataFile] = setting(
+        {}, "where a benchmark's questions are, by its name (default: found in data_dir, else on the Hub)"
+    )
     limit: int | None = setting(None, "first N questions of each task", min=1)
     split: str = setting("test", "of the miniature: tune on validation, report on test", choices=("validation", "test"))
     questions: int = setting(300, "of the miniature: problems generated per task", min=1)
     batch_size: int = setting(64, "questions of one forward batch", min=1)
-    max_tokens: int = setting(512, "longest answer", unit="tokens", min=1)
+    max_tokens: int | None = setting(
+        None, "longest answer (default: the protocol's; of the miniature 512)", unit="tokens", min=1
+    )
+    program_seconds: float = setting(10.0, "of code benchmarks: longest run of one program", unit="s", min=0.1)
+    unsandboxed: bool = setting(
+        False, "run programs that the model wrote WITHOUT a sandbox, where this machine has none", identity=False
+    )
     confidence: float = setting(0.95, "of every interval", min=0.5, max=0.999)
     dtype: str = setting("float32", "of the evaluated model", choices=DTYPES)
 

@@ -11,7 +11,7 @@ import pytest
 
 from gra_train.errors import UserError
 from gra_train.evaluation import stages
-from gra_train.evaluation.harness import ask
+from gra_train.evaluation.harness import ask, local
 from gra_train.evaluation.questions import questions
 from gra_train.mini.language import is_correct
 from gra_train.schema import Evaluation, Model
@@ -57,19 +57,19 @@ def test_our_scores_are_the_checkers_and_simple_evaluates(taught: Path, tmp_path
     """lm-eval's entry point gives the same answers and scores; so does the miniature's own checker."""
     import lm_eval
 
-    from gra_train.evaluation import harness
+    from gra_train.evaluation import lm_tasks
 
     rows, scores = run(taught, tmp_path)
     asked = stages.with_prompts(questions(EVALUATION), "mini", None)
     by_id = {(row["task"], row["question_id"]): row["instruction"] for row in asked}
     for row in rows:
         assert row["correct"] == is_correct(by_id[row["task"], row["question_id"]], row["answer"])
-    with harness._tasks(asked, EVALUATION, "mini") as (manager, names):
-        theirs = lm_eval.simple_evaluate(
-            "hf", model_args={"pretrained": str(taught / "model"), "dtype": "float32"}, tasks=names, batch_size=5,
-            task_manager=manager, device="cpu", apply_chat_template=True, gen_kwargs={"max_gen_toks": CAP},
-            bootstrap_iters=0,
-        )  # fmt: skip
+    names = lm_tasks.write_tasks(tmp_path, asked, EVALUATION)
+    theirs = lm_eval.simple_evaluate(
+        "hf", model_args={"pretrained": str(taught / "model"), "dtype": "float32"}, tasks=list(names), batch_size=5,
+        task_manager=lm_tasks.task_manager(tmp_path, names), device="cpu", apply_chat_template=True,
+        gen_kwargs={"max_gen_toks": CAP}, bootstrap_iters=0,
+    )  # fmt: skip
     for task in names:
         assert theirs["results"][task]["exact_match,answer"] == scores[task]["score"]
         assert [s["resps"][0][0] for s in theirs["samples"][task]] == [r["answer"] for r in rows if r["task"] == task]
@@ -106,7 +106,7 @@ def test_unknown_tasks_and_prompts_without_room_are_refused(taught: Path, tmp_pa
     tokenizer = AutoTokenizer.from_pretrained(taught / "model")
     asked = [{**row, "prompt": "is " * 200} for row in questions(EVALUATION)]
     with pytest.raises(UserError, match="nothing is left for an"):
-        ask(model, tokenizer, asked, EVALUATION)
+        ask(local(model, tokenizer, 5), asked, EVALUATION)
 
 
 def test_with_rationales_the_bare_answer_counts(tmp_path: Path) -> None:
@@ -136,8 +136,8 @@ def test_with_rationales_the_bare_answer_counts(tmp_path: Path) -> None:
     write_jsonl(rationales / "test.jsonl", written[1:])
     with pytest.raises(UserError, match="1 of 12 questions have no rationale"):
         stages.evaluate(config(), {"model": result, "rationales": rationales}, out)
-    with pytest.raises(UserError, match="gsm8k cannot be asked with rationales"):
-        stages.evaluate(config(tasks=["mini_math", "gsm8k"]), {"model": result, "rationales": rationales}, out)
+    with pytest.raises(UserError, match="lm-eval:gsm8k cannot be asked with rationales"):
+        stages.evaluate(config(tasks=["mini_math", "lm-eval:gsm8k"]), {"model": result, "rationales": rationales}, out)
 
 
 @pytest.mark.slow
@@ -172,7 +172,7 @@ def test_rows_of_a_task_that_is_not_ours(taught: Path, tmp_path: Path) -> None:
     from lm_eval.tasks import TaskManager
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from gra_train.evaluation import harness
+    from gra_train.evaluation import harness, lm_tasks
     from gra_train.records import write_jsonl
 
     row = questions(EVALUATION)[0]
@@ -186,8 +186,8 @@ def test_rows_of_a_task_that_is_not_ours(taught: Path, tmp_path: Path) -> None:
     (tmp_path / "choices.yaml").write_text(yaml.safe_dump(task))
     manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
     tokenizer = AutoTokenizer.from_pretrained(taught / "model")
-    lm = harness._model(AutoModelForCausalLM.from_pretrained(taught / "model"), tokenizer, 4)
-    tasks = harness._load(manager, ["choices"])
+    lm = harness.local(AutoModelForCausalLM.from_pretrained(taught / "model"), tokenizer, 4)
+    tasks = lm_tasks.load_tasks(manager, {"choices": "choices"})
     samples = harness._evaluate(lm, tasks, None, None)["choices"]
     rows = [harness._row("choices", sample, lm.written, {}) for sample in samples]
     assert [found["correct"] for found in rows] == [True, False]

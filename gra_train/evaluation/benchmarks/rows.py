@@ -1,0 +1,239 @@
+"""The questions and the worked examples of a benchmark, from files or from the Hub, as plain dicts.
+
+    where = find(benchmark("gsm8k"), evaluation)   # part -> DataFile
+    for question in load_questions(benchmark("gsm8k"), where["questions"]): ...
+
+A question has question_id (unique in its benchmark), domain, question, instruction (the question with its choices: what
+COLLATE writes a rationale for), gold, choices, and whatever else the benchmark's rows name (tests, entry_point, ...).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from gra_train.data.files import read_rows
+from gra_train.errors import UserError
+from gra_train.evaluation.benchmarks import Benchmark, Source
+from gra_train.schema import DataFile, Evaluation
+
+HUB = "hub:"
+LETTERS = "ABCDEFGHIJ"
+
+
+def data_dir(evaluation: Evaluation) -> str:
+    """The folder of data sets: the setting, else $GRA_DATA_DIR, else none ("")."""
+    return evaluation.data_dir or os.environ.get("GRA_DATA_DIR", "")
+
+
+def find(found: Benchmark, evaluation: Evaluation) -> dict[str, DataFile]:
+    """Where a benchmark's "questions", "shots" and "context" are, and its own "benchmark" file where it is not ours.
+
+    `evaluation.sources` decides ("gsm8k", "gsm8k.shots", ...), then the folder of data sets, then the Hub. A part that
+    comes with lm-eval has no entry. Raises UserError where the questions are nowhere.
+    """
+    name, folder = found.name, data_dir(evaluation)
+    protocol = found.protocol(evaluation.protocol)
+    questions = replace(found.questions, split=protocol.hub_split or found.questions.split)
+    parts = {"questions": questions, "shots": found.shots}
+    where = {
+        part: evaluation.sources.get(name if part == "questions" else f"{name}.{part}") or locate(name, source, folder)
+        for part, source in parts.items()
+        if source
+    }
+    if found.context and (known := evaluation.sources.get(f"{name}.context")):
+        where["context"] = known
+    elif found.context and folder and (file := Path(folder).expanduser() / found.context.file).is_file():
+        where["context"] = DataFile(path=str(file))
+    if found.path:
+        where["benchmark"] = DataFile(path=found.path)
+    return where
+
+
+def locate(name: str, source: Source, folder: str) -> DataFile:
+    """The file of a source in `folder`, else its place on the Hub. Raises UserError where it has neither."""
+    file = Path(folder).expanduser() / source.file
+    if folder and source.file and file.is_file():
+        return DataFile(path=str(file))
+    if not source.hub:
+        there = f"{folder} has none" if folder else "no folder is named (evaluation.data_dir, or $GRA_DATA_DIR)"
+        raise UserError(f"{name}: its rows are in a file {source.file!r} of a folder of data sets, and {there}.")
+    return DataFile(path=HUB + source.hub, split=source.split)
+
+
+def load_questions(found: Benchmark, where: DataFile, limit: int | None = None) -> list[dict[str, Any]]:
+    """The questions of a benchmark, in their order, the first `limit`. Raises UserError where they cannot be read."""
+    questions: list[dict[str, Any]] = []
+    instruction = _template(found.instruction)
+    for number, fields in _fields(found.questions, where):
+        if limit is not None and len(questions) >= limit:
+            break
+        row = {"question_id": str(number), "domain": "", "choices": [], **fields}
+        row["question_id"], row["domain"] = str(row["question_id"]), str(row["domain"])
+        row["gold"] = _gold(row.get("gold", ""))
+        row["instruction"] = row.get("instruction") or instruction.render(row).strip()
+        questions.append(row)
+    if not questions:
+        raise UserError(f"{found.name}: {where.path} has no questions.")
+    return questions
+
+
+def worked_examples(found: Benchmark, where: DataFile | None, count: int) -> list[dict[str, str]]:
+    """The first `count` worked examples: [{prompt, gold}] as turns. Raises UserError where there are too few."""
+    if not count:
+        return []
+    if found.shots is None or where is None:
+        raise UserError(f"evaluation.shots={count}: {found.name} has no worked examples.")
+    examples: list[dict[str, str]] = []
+    prompt, response = _template(found.prompt), _template(found.shot)
+    for _, fields in _fields(found.shots, where):
+        if len(examples) == count:
+            break
+        row = {"domain": "", "choices": [], **fields}
+        row["gold"] = _gold(row.get("gold", ""))
+        examples.append({"prompt": prompt.render(row).strip(), "gold": response.render(row).strip()})
+    if len(examples) < count:
+        raise UserError(f"{found.name}: {count} worked examples are asked for, and there are {len(examples)}.")
+    return examples
+
+
+def contexts(found: Benchmark, where: DataFile | None) -> Mapping[str, str]:
+    """domain -> the text that the prompt shows as {{ context }}."""
+    if found.context is None:
+        return {}
+    context = found.context
+    if where is None:
+        texts = _lm_eval_contexts(context.lm_eval)
+    else:
+        texts = {str(row[context.by]): str(row[context.text]) for _, row in _columns(where)}
+    return {name: re.sub(context.drop, "", text).strip() for name, text in texts.items()}
+
+
+def render(template: str, row: Mapping[str, Any]) -> str:
+    """A prompt."""
+    return _template(template).render(row).strip()
+
+
+def _fields(source: Source, where: DataFile) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(row number, the fields of a row) of a source, at a place; the place decides which columns are expected."""
+    hub = where.path.startswith(HUB)
+    wanted = {name: _expression(text) for name, text in source.fields(hub=hub).items()}
+    condition = _expression(source.condition(hub=hub)) if source.condition(hub=hub) else None
+    number = -1
+    for number, row in _columns(where):
+        given = {**row, "row": number}
+        if condition and not condition(**given):
+            continue
+        found = {name: expression(**given) for name, expression in wanted.items()}
+        if empty := [name for name in ("question", "gold") if name in wanted and found[name] in (None, "")]:
+            raise UserError(
+                f"{where.path}, row {number + 1}: nothing to be read as {empty[0]} "
+                f"({source.fields(hub=hub)[empty[0]]}); its columns are {', '.join(row)}."
+            )
+        yield number, found
+
+
+def _columns(where: DataFile) -> Iterator[tuple[int, dict[str, Any]]]:
+    if where.path.startswith(HUB):
+        yield from enumerate(_hub_rows(where))
+        return
+    for row in read_rows(where):
+        if row.problem or row.values is None:
+            raise UserError(f"{where.path}, {row.place}: {row.problem}; expected a question in every row.")
+        yield row.number, row.values
+
+
+def _hub_rows(where: DataFile) -> Iterator[dict[str, Any]]:
+    """Rows of a data set on the Hub; of "name:*" those of all its configurations, which each row names in `subset`."""
+    from datasets import get_dataset_config_names, load_dataset
+
+    name, _, subset = where.path.removeprefix(HUB).partition(":")
+    try:
+        subsets = get_dataset_config_names(name) if subset == "*" else [subset or None]
+        for one in subsets:
+            for row in load_dataset(name, one, split=where.split):
+                yield {**row, "subset": one or ""}
+    except Exception as error:  # the library raises whatever its network layer raises
+        raise UserError(
+            f"the questions in {name!r} (split {where.split!r}) cannot be loaded from the Hub "
+            f"({type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}). Check the network, or name a "
+            "folder that has them as a file (evaluation.data_dir, or $GRA_DATA_DIR)."
+        ) from None
+
+
+@cache
+def _lm_eval_contexts(folder: str) -> Mapping[str, str]:
+    """The worked examples that lm-eval ships for a group of tasks, by the end of their names."""
+    import lm_eval
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_constructor("!function", lambda loader, node: None)
+    found = {}
+    for file in sorted((Path(lm_eval.__file__).parent / "tasks" / folder).glob("[!_]*.yaml")):
+        task = yaml.load(file.read_text(), Loader)
+        shots = task.get("fewshot_config", {}).get("samples", [])
+        worked = [f"Q: {shot['input']}\nA: Let's think step by step.\n{shot['target']}" for shot in shots]
+        found[file.stem] = "\n\n".join([str(task.get("description", "")).strip(), *worked]).strip()
+    return found
+
+
+def _gold(value: Any) -> str:
+    """An index is a choice's letter."""
+    return LETTERS[value] if isinstance(value, int) and not isinstance(value, bool) else str(value).strip()
+
+
+@cache
+def _environment() -> Any:
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+    environment.filters |= {
+        "lettered": lambda choices: "\n".join(f"{x}. {c}" for x, c in zip(LETTERS, choices, strict=False)),
+        "letter": lambda index: LETTERS[int(index)],
+        "without": lambda text, pattern: re.sub(pattern, "", text),
+        "find": lambda text, pattern: (re.search(pattern, text) or [""])[0],
+        "boxed": _boxed,
+        "shuffled": _shuffled,
+    }
+    return environment
+
+
+def _boxed(text: str) -> str:
+    from gra_train.evaluation.answers.found import boxed
+
+    return boxed(text) or ""
+
+
+def _shuffled(choices: Sequence[str], key: str) -> list[str]:
+    """In an order that `key` decides: the right one must not always be the first, and no seed may move it."""
+    return sorted(choices, key=lambda choice: blake2b(f"{key}\x1f{choice}".encode(), digest_size=8).digest())
+
+
+@cache
+def _expression(text: str) -> Any:
+    from jinja2 import TemplateSyntaxError
+
+    try:
+        return _environment().compile_expression(text, undefined_to_none=True)
+    except TemplateSyntaxError as error:
+        raise UserError(f"a benchmark's expression is not valid: {text!r} ({error}).") from None
+
+
+@cache
+def _template(text: str) -> Any:
+    from jinja2 import TemplateSyntaxError
+
+    try:
+        return _environment().from_string(text)
+    except TemplateSyntaxError as error:
+        raise UserError(f"a benchmark's prompt is not a valid template: {text!r} ({error}).") from None
