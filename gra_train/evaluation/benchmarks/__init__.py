@@ -22,7 +22,7 @@ KINDS = ("number", "formula", "letter", "text", "code", "ifeval")
 
 @dataclass(frozen=True)
 class Source:
-    """Rows, from the folder of data sets (evaluation.data_dir) where it has the file, else from the Hub.
+    """Rows: those given here, or from the folder of data sets (evaluation.data_dir) where it has the file, or the Hub.
 
     hub: "owner/name", or "owner/name:configuration"; several configurations: "owner/name:*". file: below the folder.
     rows: name -> Jinja expression over a row's columns; hub_rows and file_rows add to it for one of the two. where: a
@@ -36,14 +36,11 @@ class Source:
     hub_rows: dict[str, str] = field(default_factory=dict)
     file_rows: dict[str, str] = field(default_factory=dict)
     where: str = ""
-    hub_where: str = ""
+    given: list[dict[str, str]] = field(default_factory=list)
     note: str = ""
 
     def fields(self, *, hub: bool) -> dict[str, str]:
         return {**self.rows, **(self.hub_rows if hub else self.file_rows)}
-
-    def condition(self, *, hub: bool) -> str:
-        return (self.hub_where if hub else "") or self.where
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def find(found: Benchmark, evaluation: Evaluation) -> dict[str, DataFile]:
     where = {
         part: evaluation.sources.get(name if part == "questions" else f"{name}.{part}") or locate(name, source, folder)
         for part, source in parts.items()
-        if source
+        if source and not source.given
     }
     if found.context and (known := evaluation.sources.get(f"{name}.context")):
         where["context"] = known
@@ -88,11 +88,11 @@ def worked_examples(found: Benchmark, where: DataFile | None, count: int) -> lis
     """The first `count` worked examples: [{prompt, gold}] as turns. Raises UserError where there are too few."""
     if not count:
         return []
-    if found.shots is None or where is None:
+    if found.shots is None:
         raise UserError(f"evaluation.shots={count}: {found.name} has no worked examples.")
     examples: list[dict[str, str]] = []
     prompt, response = _template(found.prompt), _template(found.shot)
-    for _, fields in _fields(found.shots, where):
+    for _, fields in _fields(found.shots, where or DataFile()):
         if len(examples) == count:
             break
         row = {"domain": "", "choices": [], **fields}
@@ -124,13 +124,13 @@ def _fields(source: Source, where: DataFile) -> Iterator[tuple[int, dict[str, An
     """(row number, the fields of a row) of a source, at a place; the place decides which columns are expected."""
     hub = where.path.startswith(HUB)
     wanted = {name: _expression(text) for name, text in source.fields(hub=hub).items()}
-    condition = _expression(source.condition(hub=hub)) if source.condition(hub=hub) else None
-    number = -1
-    for number, row in _columns(where):
-        given = {**row, "row": number}
-        if condition and not condition(**given):
+    condition = _expression(source.where) if source.where else None
+    rows = enumerate(source.given) if source.given else _columns(where)
+    for number, row in rows:
+        told = {key: value for key, value in row.items() if key.isidentifier()} | {"row": row}
+        if condition and not condition(**told):
             continue
-        found = {name: expression(**given) for name, expression in wanted.items()}
+        found = {name: expression(**told) for name, expression in wanted.items()}
         if empty := [name for name in ("question", "gold") if name in wanted and found[name] in (None, "")]:
             raise UserError(
                 f"{where.path}, row {number + 1}: nothing to be read as {empty[0]} "
@@ -202,6 +202,7 @@ def _environment() -> Any:
         "letter": lambda index: LETTERS[int(index)],
         "without": lambda text, pattern: re.sub(pattern, "", text),
         "find": lambda text, pattern: (re.search(pattern, text) or [""])[0],
+        "finds": lambda text, pattern: re.findall(pattern, text),
         "boxed": _boxed,
         "shuffled": _shuffled,
     }
