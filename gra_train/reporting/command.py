@@ -67,7 +67,7 @@ def _sorted(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 def _render(folders: Sequence[Path], runs_dir: Path, options: dict[str, str], more: Sequence[str]) -> int:
     from gra_train.reporting.picture import to_png
-    from gra_train.reporting.render import render
+    from gra_train.reporting.render import render, write_index
 
     for folder in folders:
         path = render(folder, runs_dir, out=Path(options["out"]) if options["out"] else None, more=more)
@@ -75,6 +75,8 @@ def _render(folders: Sequence[Path], runs_dir: Path, options: dict[str, str], mo
         svg = path.with_name("figure.svg")
         if options["png"] == "yes" and svg.is_file():
             print(to_png(svg) or f"no PNG of {svg}: none of rsvg-convert, inkscape and chromium did it")
+    if len(folders) > 1 and not options["out"]:
+        write_index()
     return 0
 
 

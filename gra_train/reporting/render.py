@@ -17,11 +17,12 @@ from gra_train.reporting import published_view, sweep_view
 from gra_train.reporting.document import Block, Bullets, Heading, Paragraph, Picture, make_grid, to_latex, to_markdown
 from gra_train.reporting.figure import Panel, Point, figure
 from gra_train.reporting.finished import Finished, keep
+from gra_train.reporting.index import index
 from gra_train.reporting.published_across import notes
 from gra_train.reporting.recipe import Figure, Recipe, read_recipe
 from gra_train.reporting.sweep import aggregate
 from gra_train.reporting.table import AVERAGE
-from gra_train.reporting.tables import MINIATURE, RESULTS, Planned, runs, tables_dir, unfinished
+from gra_train.reporting.tables import MINIATURE, RESULTS, Planned, names, runs, tables_dir, unfinished
 
 CSV = ("part", "row", "column", "published", "ours", "low", "high", "difference", "n", "note")
 FILES = ("rendered.md", "rendered.tex", "rendered.csv", "figure.svg")
@@ -46,6 +47,13 @@ def render(folder: Path, runs_dir: Path, *, out: Path | None = None, more: Seque
         if finished and not more:
             keep(finished, out / RESULTS if out else results)
     return place / "rendered.md"
+
+
+def write_index() -> Path:
+    """experiments/README.md, from the tables as they were rendered last."""
+    path = tables_dir() / "README.md"
+    path.write_text(index([tables_dir() / name for name in names()]))
+    return path
 
 
 def contents(folder: Path, found: Sequence[tuple[Planned, Finished | None]]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from gra_train.errors import UserError
 from gra_train.reporting import published, tables
 from gra_train.reporting.command import main
 from gra_train.reporting.finished import kept
+from gra_train.reporting.index import index, state
 from gra_train.reporting.recipe import read_recipe
 from gra_train.reporting.render import FILES, render
 from gra_train.reporting.stages import compare
@@ -59,14 +60,14 @@ def runs_dir(experiment: Callable[..., Any], tmp_path: Path) -> Path:
     """Finished comparisons, where the plan looks for them: the miniature's seeds 5 and 6, and one published run."""
     planned = tables.runs(tables.table_folder("gra_table1"))
     first_published = next(run for run in planned if run.scale == "published")
-    for index, run in enumerate([*planned[:2], first_published]):
+    for place, run in enumerate([*planned[:2], first_published]):
         node = run.nodes[-1]
         folder = tmp_path / "runs" / node.run_id
         out = folder / "result"
         out.mkdir(parents=True)
-        stage, inputs = experiment(seed=index, gra="1" * (6 + index) + "0" * (4 - index))
+        stage, inputs = experiment(seed=place, gra="1" * (6 + place) + "0" * (4 - place))
         compare(stage, inputs, out)
-        if index == 2:
+        if place == 2:
             text = (out / "table.json").read_text()
             (out / "table.json").write_text(text.replace("mini_math", "gsm8k"))
         write_json(folder / "status.json", {"state": "done", "manifest": {}})
@@ -114,6 +115,8 @@ def test_what_was_rendered_is_kept_and_renders_the_same_without_the_runs(folder:
     assert found.sheets["gra"]["mini_math"]["test-0000"] is True
     render(folder, runs_dir.parent / "none")
     assert first == {name: (folder / name).read_bytes() for name in FILES}
+    assert state(folder) == "2 seeds: 2 hold, 1 not decided, 3 missing"
+    assert state(folder.parent / "collate_table14") == "not in miniature"
 
 
 def test_the_other_formats(folder: Path, runs_dir: Path, tmp_path: Path) -> None:
@@ -148,6 +151,12 @@ def test_what_is_committed_is_what_its_kept_results_render(name: str, tmp_path: 
     again = render(own, tmp_path / "none", out=tmp_path / "out").parent
     for file in again.iterdir():
         assert file.read_text() == (own / file.name).read_text(), f"{file.name}: render it again"
+
+
+def test_the_index_says_what_the_tables_say() -> None:
+    text = (tables.tables_dir() / "README.md").read_text()
+    assert text == index([tables.table_folder(name) for name in tables.names()]), "gra-train table all render"
+    assert all(f"]({name}/README.md)" in text for name in NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
