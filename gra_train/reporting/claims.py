@@ -29,6 +29,7 @@ class Claim(Section):
     )
     margin: float = setting(0.0, "the difference must be above this (shares of 1, or the measure's unit)")
     not_below: bool = setting(False, "the weaker claim: not shown to be below the margin")
+    times: float = setting(1.0, "ours is multiplied by this (not of accuracy)", min=0)
 
 
 def verdict(claim: Claim, intervals: Sequence[Estimate]) -> str:
@@ -46,7 +47,7 @@ def verdict(claim: Claim, intervals: Sequence[Estimate]) -> str:
 def values(claim: Claim, table: Mapping[str, Any]) -> tuple[float, float] | None:
     """The two values of a claim that is not about accuracy, in one table; None when one of them is missing."""
     ours, theirs = (value_of(claim.measure, name, table) for name in (claim.ours, claim.theirs))
-    return None if ours is None or theirs is None else (ours, theirs)
+    return None if ours is None or theirs is None else (claim.times * ours, theirs)
 
 
 def value_of(measure: str, name: str, table: Mapping[str, Any]) -> float | None:

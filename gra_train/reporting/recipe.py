@@ -106,6 +106,8 @@ def _check(recipe: Recipe) -> None:
     for claim in mini.claims:
         if claim.measure not in known:
             raise UserError(f"claim {claim.text!r}: measure={claim.measure!r}, expected one of {choices}")
+        if claim.times != 1 and claim.measure == "accuracy":
+            raise UserError(f"claim {claim.text!r}: times={claim.times:g} is for measures; accuracies are subtracted.")
         for label in (claim.ours, claim.theirs) if claim.measure != "funnel" else ():
             if label not in mini.rows:
                 raise UserError(f"claim {claim.text!r}: {label!r} is not among miniature.rows: {', '.join(mini.rows)}")

@@ -146,6 +146,7 @@ def _claim(claim: Claim, tables: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "text": claim.text,
         "ours": claim.ours,
         "theirs": claim.theirs,
+        "times": claim.times,
         "measure": claim.measure,
         "difference": estimate(difference) if difference else None,
         "pooled": estimate(pooled) if pooled else None,

@@ -63,11 +63,17 @@ def _claims(result: Mapping[str, Any], recipe: Miniature, caption: str) -> Block
         shown = number(claim["difference"], measure, sign=True) if measure else percent(claim["difference"], sign=True)
         p = MISSING if claim["p"] is None else f"{claim['p']:.3f}" if claim["p"] >= 0.0005 else "< 0.001"
         rows.append([
-            claim["text"], f"{claim['ours']} - {claim['theirs']}", shown, percent(claim["pooled"], sign=True), p,
+            claim["text"], sides(claim), shown, percent(claim["pooled"], sign=True), p,
             f"{claim['seeds_for']} of {len(result['seeds'])}", f"**{claim['verdict']}**",
         ])  # fmt: skip
     head = ["claim", "difference", "over seeds", "questions resampled too", "p (Holm)", "seeds for it", "verdict"]
     return make_grid(head, rows, f"{caption}: claims")
+
+
+def sides(claim: Mapping[str, Any]) -> str:
+    """`gra - seed`, `9 x solo - gra`."""
+    factor = "" if claim["times"] == 1 else f"{claim['times']:g} x "
+    return f"{factor}{claim['ours']} - {claim['theirs']}"
 
 
 def records(result: Mapping[str, Any], scale: str) -> list[dict[str, Any]]:
@@ -81,7 +87,7 @@ def records(result: Mapping[str, Any], scale: str) -> list[dict[str, Any]]:
                 found.append({"part": scale, "row": row["label"], "column": name, "n": count} | _numbers(value))
     for claim in result["claims"]:
         value = _numbers(claim["difference"]) if claim["difference"] else {}
-        found.append({"part": f"{scale} claim", "row": claim["text"], "column": f"{claim['ours']} - {claim['theirs']}",
+        found.append({"part": f"{scale} claim", "row": claim["text"], "column": sides(claim),
                       "n": count, "note": claim["verdict"]} | value)  # fmt: skip
     return found
 

@@ -34,6 +34,7 @@ def test_a_recipe_with_its_defaults(tmp_path: Path) -> None:
         ("baseline: seed", "baseline: solo", "baseline='solo' is not among its rows: gra, seed"),
         ("theirs: seed", "theirs: solo", "'solo' is not among miniature.rows"),
         ("theirs: seed", "theirs: seed, measure: accurcy", "measure='accurcy', expected one of accuracy, data, funnel"),
+        ("theirs: seed", "theirs: seed, times: 9", "times=9 is for measures"),
         ("theirs: seed", "their: seed", "No setting 'miniature.claims.0.their'"),
         ("source: b", "source: [b]", "source=.* expected str"),
         ("  rows: {gra: gra, seed: seed}\n  baseline: seed\n  claims: [{text: it helps, ours: gra, theirs: seed}]", "  rows: {}",  # noqa: E501

@@ -92,7 +92,11 @@ def test_a_recipe_chooses_rows_baseline_and_columns(found: list[Finished]) -> No
     words = Measure("rationale_words", "words", digits=1)
     measured = [Finished(f.name, f.table | {"measures": {"gra": {"rationale_words": f.seed + 1.0}}}, f.sheets, f.made)
                 for f in found]  # fmt: skip
-    recipe = Miniature(rows={"gra": "", "solo": ""}, accuracy=False, measures=[words])
+    claims = [Claim("", "gra", "gra", measure="rationale_words", times=3.0, margin=2.0)]
+    recipe = Miniature(rows={"gra": "", "solo": ""}, accuracy=False, measures=[words], claims=claims)
+    (claim,) = aggregate(measured, recipe)["claims"]
+    assert (claim["difference"]["value"], claim["seeds_for"]) == (6.0, 4), "3 x (1 to 5) less (1 to 5): 2, 4, ... 10"
+    assert "| 3 x gra - gra | +6.0 [" in text_of(aggregate(measured, recipe), recipe)
     assert "| gra | 90.0 [90.0, 90.0] | 3.0 [1.0, 5.0] |" in text_of(aggregate(measured, recipe), recipe)
     assert "| solo | n/a | n/a |" in text_of(aggregate(measured, recipe), recipe)
 
