@@ -56,7 +56,8 @@ def figure(panels: Sequence[Panel]) -> str:
 def _width(panel: Panel) -> int:
     if panel.lines:
         return 440
-    bars = max(1, len(panel.groups)) * (len(panel.series) * 13 + 16)
+    longest = max((len(line) for group in panel.groups for line in group.split("/")), default=0)
+    bars = max(1, len(panel.groups)) * max(len(panel.series) * 13 + 16, 7 * longest)
     return max(300, LEFT + RIGHT + bars)
 
 
@@ -91,7 +92,10 @@ def _bars(panel: Panel, shift: int, width: int) -> str:
             point = points[g]
             x = round(middle + (s - len(panel.series) / 2) * bar, 1)
             if point is None:  # missing is shown as missing
-                parts.append(f'<text x="{round(x + bar / 2, 1)}" y="{zero - 3}" text-anchor="middle">?</text>')
+                parts.append(
+                    f'<text x="{round(x + bar / 2, 1)}" y="{zero - 3}" text-anchor="middle">?'
+                    f"<title>{escape(f'{group} {name}'.strip())}: missing</title></text>"
+                )
                 continue
             y = _y(point.value, lowest, highest)
             parts.append(
@@ -121,7 +125,7 @@ def _lines(panel: Panel, shift: int, width: int) -> str:
     parts = [axis]
     places = sorted({p.x for points in panel.series.values() for p in points if p})
     if not places:
-        return axis
+        return f'{axis}\n<text x="{shift + width // 2}" y="{HEIGHT // 2}" text-anchor="middle">missing</text>'
     reach = places[-1] - places[0] or 1.0
 
     def across(x: float) -> float:

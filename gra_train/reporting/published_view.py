@@ -131,9 +131,10 @@ def panel(printed: Printed, title: str) -> Panel:
             points[place] = Point(fmean(known)) if known else None
         return Panel(title, groups, series)
     bars: dict[str, list[Point | None]] = {}
+    several = len({printed.group(row) for row in printed.rows}) > 1
     for row in printed.rows:
         numbers = [number(row[name]) for name in values]
-        bars["/".join(p for p in (*printed.group(row), printed.label(row)) if p)] = [
+        bars["/".join(p for p in (*(printed.group(row) if several else ()), printed.label(row)) if p)] = [
             None if v is None else Point(v) for v in numbers
         ]
     return Panel(title, tuple(values), bars)
