@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 RESAMPLING_SEED = 0
+AVERAGE = "average"
+"""The name of the mean over tasks, beside the tasks' own."""
 
 
 class Estimate(NamedTuple):

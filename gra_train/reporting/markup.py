@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gra_train.reporting.table import AVERAGE, columns
+from gra_train.reporting.table import AVERAGE, columns, counts
 
 MISSING = "n/a"
 
@@ -25,13 +25,14 @@ def percent(found: Mapping[str, Any] | None, *, interval: bool = True, key: str 
 
 def header(table: Mapping[str, Any]) -> list[str]:
     tasks = [task.removeprefix("mini_") for task in columns(table)]
-    return ["trained on", "rows", "data correct %", *tasks, f"minus {table['baseline']}", "unparseable", "truncated"]
+    against = [f"minus {table['baseline']}", "p corrected", "detectable", "won : tied : lost"]
+    return ["trained on", "rows", "data correct %", *tasks, *against, "unparseable", "truncated"]
 
 
 def cells(row: Mapping[str, Any], table: Mapping[str, Any], *, brief: bool = False) -> list[str]:
     """The cells of one row. brief (for a terminal): intervals of average and difference only, counts as percent."""
     data, scores, difference = row["data"], row["scores"] or {}, row["difference"] or {}
-    total = scores.get(AVERAGE)
+    test, tally = (row["tests"] or {}).get(AVERAGE, {}), row["tally"]
     shown = [percent(scores.get(task), key="score", interval=not brief or task == AVERAGE) for task in columns(table)]
     return [
         row["label"] + (" !" if row["flags"] else ""),
@@ -39,9 +40,25 @@ def cells(row: Mapping[str, Any], table: Mapping[str, Any], *, brief: bool = Fal
         percent(data["correct"] if data else None, interval=not brief),
         *shown,
         "baseline" if row["label"] == table["baseline"] else percent(difference.get(AVERAGE), sign=True),
-        _count(total, "unparseable", brief),
-        _count(total, "truncated", brief),
-    ]
+        *(["", "", ""] if row["label"] == table["baseline"] else
+          [p_value(test.get("adjusted")), points(test.get("detectable")), _tally(tally)]),
+        _count(counts(scores), "unparseable", brief),
+        _count(counts(scores), "truncated", brief),
+    ]  # fmt: skip
+
+
+def p_value(p: float | None) -> str:
+    """Three decimals; `<0.001` below."""
+    return MISSING if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def points(share: float | None) -> str:
+    """A share of 1 as points, without a sign."""
+    return MISSING if share is None else f"{100 * share:.1f}"
+
+
+def _tally(tally: Mapping[str, int] | None) -> str:
+    return " : ".join(str(tally[key]) for key in ("wins", "ties", "losses")) if tally else MISSING
 
 
 def _rows(data: Mapping[str, Any] | None) -> str:
@@ -52,10 +69,27 @@ def _rows(data: Mapping[str, Any] | None) -> str:
     return f"{seeds} + {others}" if seeds and others else str(data["rows"])
 
 
-def _count(total: Mapping[str, Any] | None, what: str, brief: bool) -> str:
-    if total and brief:
-        return f"{total[what] / total['n']:.0%}"
-    return f"{total[what]} of {total['n']}" if total else MISSING
+def _count(total: Mapping[str, Any], what: str, brief: bool) -> str:
+    if not total["n"]:
+        return MISSING
+    return f"{total[what] / total['n']:.0%}" if brief else f"{total[what]} of {total['n']}"
+
+
+def benchmarks(table: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """(head, rows) of the table benchmark by benchmark: both scores, their difference and what is known of it."""
+    baseline = table["baseline"]
+    head = ["trained on", "benchmark", "score", baseline, "difference", "won : lost", "p", "p corrected", "detectable"]
+    theirs = next((row["scores"] or {} for row in table["rows"] if row["label"] == baseline), {})
+    rows = []
+    for row in table["rows"]:
+        for task, test in (row["tests"] or {}).items():
+            rows.append(
+                [row["label"], task.removeprefix("mini_"), percent(row["scores"].get(task), key="score"),
+                 percent(theirs.get(task), key="score"), percent((row["difference"] or {}).get(task), sign=True),
+                 f"{test['won']} : {test['lost']}", p_value(test["p"]), p_value(test["adjusted"]),
+                 points(test["detectable"])]
+            )  # fmt: skip
+    return head, rows
 
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -74,6 +108,8 @@ def to_markdown(table: Mapping[str, Any]) -> str:
     ]
     marks = [f"- `{row['label']}`: {'; '.join(row['flags'])}" for row in table["rows"] if row["flags"]]
     parts += ["Flags:\n", "\n".join(marks) + "\n"] if marks else []
+    head, rows = benchmarks(table)
+    parts += ["## Benchmark by benchmark\n", grid(head, rows)] if rows else []
     for report in table["reports"]:
         parts += [f"## {report['title']}\n", grid(report["columns"], report["rows"])]
         parts += [report["note"] + "\n"] if report["note"] else []
@@ -85,16 +121,23 @@ def to_csv(table: Mapping[str, Any]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["label", "task", "score", "low", "high", "n", "unparseable", "truncated", "difference",
-                     "difference_low", "difference_high", "data_rows", "data_correct"])  # fmt: skip
+                     "difference_low", "difference_high", "won", "lost", "p", "p_adjusted", "detectable", "data_rows",
+                     "data_correct"])  # fmt: skip
     for row in table["rows"]:
         for task in columns(table):
             score = (row["scores"] or {}).get(task, {})
             difference = (row["difference"] or {}).get(task, {})
+            test = (row["tests"] or {}).get(task, {})
             data = row["data"] or {}
             writer.writerow(
                 [row["label"], task]
                 + [score.get(key, "") for key in ("score", "low", "high", "n", "unparseable", "truncated")]
                 + [difference.get(key, "") for key in ("value", "low", "high")]
+                + [_blank(test.get(key)) for key in ("won", "lost", "p", "adjusted", "detectable")]
                 + [data.get("rows", ""), (data.get("correct") or {}).get("value", "")]
             )
     return text.getvalue()
+
+
+def _blank(value: Any) -> Any:
+    return "" if value is None else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from gra_train.evaluation.statistics import Answers
 from gra_train.records import read_samples
 from gra_train.reporting import reports
 from gra_train.reporting.markup import to_csv, to_markdown
-from gra_train.reporting.table import AVERAGE, differences, flags, notes
+from gra_train.reporting.table import AVERAGE, differences, flags, notes, tested
 from gra_train.runs import read_json, write_json
 from gra_train.stages import CompareStage
 
@@ -25,17 +25,19 @@ def compare(config: CompareStage, inputs: Mapping[str, Path], out: Path) -> None
     """
     sheets = {label: _sheet(inputs.get(f"{label}.scores")) for label in config.labels}
     baseline = sheets.get(config.baseline, {})
+    tasks = list(dict.fromkeys(task for sheet in sheets.values() for task in sheet))
+    tests = tested(sheets, config.baseline, resamples=config.resamples, confidence=config.confidence)
     rows = []
     for label in config.labels:
         folder = inputs.get(f"{label}.scores")
-        scores = _scores(folder, sheets[label]) if folder else None
+        scores = _scores(folder, sheets[label], tasks) if folder else None
         data = _data(inputs.get(f"{label}.data"), folder)
         difference = None
         if label != config.baseline:
             difference = differences(sheets[label], baseline, resamples=config.resamples, confidence=config.confidence)
         marks = flags(scores or {}, data["overlap"] if data else 0)
-        rows.append({"label": label, "data": data, "scores": scores, "difference": difference, "flags": marks})
-    tasks = list(dict.fromkeys(task for sheet in sheets.values() for task in sheet))
+        row = {"label": label, "data": data, "scores": scores, "difference": difference, "flags": marks}
+        rows.append(row | {"tests": None, "tally": None} | tests.get(label, {}))
     table: dict[str, Any] = {
         "name": config.name,
         "seed": config.seed,
@@ -74,10 +76,10 @@ def _sheet(folder: Path | None) -> Answers:
     return sheet
 
 
-def _scores(folder: Path, sheet: Answers) -> dict[str, Any]:
-    """scores.json, with its tasks in the order in which they were asked."""
+def _scores(folder: Path, sheet: Answers, tasks: Sequence[str]) -> dict[str, Any]:
+    """scores.json, with its tasks in the order in which they were asked; its average where it is of all tasks."""
     scores = read_json(folder / "scores.json")
-    return {task: scores[task] for task in (*sheet, AVERAGE)}
+    return {task: scores[task] for task in (*sheet, *[AVERAGE] * (set(sheet) == set(tasks)))}
 
 
 def _data(folder: Path | None, scores: Path | None) -> dict[str, Any] | None:

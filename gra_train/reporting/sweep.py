@@ -83,7 +83,7 @@ def _row(label: str, baseline: str, recipe: Miniature, tables: Sequence[dict[str
         "label": label,
         "data_correct": _over([value_of("data", label, table) for table in tables], confidence, share=True),
         "scores": scores,
-        "per_seed": [one[AVERAGE]["score"] for one in scored],
+        "per_seed": [one[AVERAGE]["score"] for one in scored if AVERAGE in one],
         "measures": {
             measure.name: _over([value_of(measure.name, label, table) for table in tables], confidence)
             for measure in recipe.measures

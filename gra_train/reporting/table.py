@@ -2,9 +2,12 @@
 
 {name, seed, baseline, confidence, resamples, tasks, reviewers, notes,
  rows: [{label, data: {rows, seeds, correct, overlap} or null, scores: {task: ..., average: ...} or null,
-         difference: {task: ..., average: ...} or null, flags: [...]}],
+         difference: {task: ..., average: ...} or null, flags: [...],
+         tests: {task: {won, lost, n, p, adjusted, detectable}, average: ...} or null,
+         tally: {wins, ties, losses} or null}],
  reports: [{title, columns, rows, note}]}
-An estimate is {value, low, high}, in shares of 1; a missing cell is null and stays missing.
+An estimate is {value, low, high}, in shares of 1; a missing cell is null and stays missing. A row has an average only
+where it has every task of the table.
 """
 
 from __future__ import annotations
@@ -12,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gra_train.evaluation.statistics import Answers, Estimate, paired_difference
+from gra_train.evaluation.significance import tally, verdicts
+from gra_train.evaluation.statistics import AVERAGE, Answers, Estimate, paired_difference
 
-AVERAGE = "average"
 TOO_MANY = 0.05
 """Share of unparseable or truncated answers above which a score is flagged."""
 
@@ -49,6 +52,26 @@ def differences(
     return {task: estimate(value) for task, value in found.items()}
 
 
+def tested(
+    sheets: Mapping[str, Answers], baseline: str, *, resamples: int, confidence: float
+) -> dict[str, dict[str, Any]]:
+    """label -> {tests, tally} against the baseline, for every other label that shares a task with it."""
+    others = {label: sheet for label, sheet in sheets.items() if label != baseline}
+    found = verdicts(others, sheets.get(baseline, {}), resamples=resamples, confidence=confidence)
+    return {
+        label: {
+            "tests": {task: _known(one._asdict()) for task, one in of.items()},
+            "tally": tally(of, confidence=confidence)._asdict(),
+        }
+        for label, of in found.items()
+        if of
+    }
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: None if value != value else value for key, value in values.items()}
+
+
 def flags(scores: Mapping[str, Mapping[str, Any]], overlap: int = 0) -> list[str]:
     """What a reader must know before believing a row."""
     found = [
@@ -72,6 +95,10 @@ def notes(table: Mapping[str, Any]) -> list[str]:
         "average is the plain mean of the tasks).",
         f"Difference: to `{table['baseline']}`, in points, paired over the same questions ({percent} bootstrap "
         f"interval, {table['resamples']} resamples).",
+        "p: McNemar's exact test of a benchmark, a permutation test of the average; corrected (Holm) over all the "
+        "table's benchmarks, or over all its averages. Benchmarks are won, tied or lost by their corrected p.",
+        "Detectable: the smallest true difference that this comparison would find four times in five (before "
+        "correction); a smaller one may well be there unseen.",
         f"One run of seed {table['seed']}: these intervals do not contain what another seed would change "
         "(gra-train run ... -m seed=0,1,2,3,4).",
     ]
@@ -95,9 +122,17 @@ def flat(table: Mapping[str, Any]) -> list[dict[str, Any]]:
             | {task: scores.get(task, {}).get("score") for task in columns(table)}
             | {f"{AVERAGE}_low": total.get("low"), f"{AVERAGE}_high": total.get("high")}
             | {f"difference_{key}": against.get(key) for key in ("value", "low", "high")}
-            | {key: total.get(key) for key in ("n", "unparseable", "truncated")}
+            | {key: (row["tests"] or {}).get(AVERAGE, {}).get(key) for key in ("p", "adjusted", "detectable")}
+            | {key: (row["tally"] or {}).get(key) for key in ("wins", "ties", "losses")}
+            | counts(scores)
         )
     return records
+
+
+def counts(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, int | None]:
+    """n, unparseable and truncated over all tasks of a row."""
+    single = [entry for task, entry in scores.items() if task != AVERAGE]
+    return {key: sum(one[key] for one in single) if single else None for key in ("n", "unparseable", "truncated")}
 
 
 def columns(table: Mapping[str, Any]) -> Sequence[str]:

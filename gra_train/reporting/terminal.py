@@ -31,8 +31,8 @@ def draw(table: Mapping[str, Any], console: Any) -> None:
     head = [HEADS.get(name, name.replace(" ", "\n")) for name in header(table)]
     head[0] = header(table)[0]
     rows = [cells(row, table, brief=True) for row in table["rows"]]
-    tasks, counts = slice(3, 3 + len(table["tasks"])), slice(-2, None)
-    for hidden in (slice(0, 0), tasks, counts):  # what a narrow terminal leaves out is in table.md
+    tasks, counts, doubt = slice(3, 3 + len(table["tasks"])), slice(-2, None), slice(-2, None)
+    for hidden in (slice(0, 0), tasks, counts, doubt):  # what a narrow terminal leaves out is in table.md
         for row in (head, *rows):
             del row[hidden]
         if _width(head, rows) <= console.width:

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from gra_train.evaluation.significance import Tally, compare, detectable, holm, mcnemar
+from gra_train.evaluation.significance import Tally, Verdict, detectable, holm, mcnemar, mean_test, tally, verdicts
 
 
 def sheet(right, n=20):
@@ -51,10 +51,55 @@ def test_detectable_difference_is_found_with_that_power():
     assert detectable(5, 0.2) == 0.2, "nothing can be seen"
 
 
-def test_a_table_of_tasks():
-    ours = {"a": sheet(range(16)), "b": sheet([1, 2]), "c": sheet([]), "d": sheet([1])}
-    theirs = {"a": sheet([]), "b": sheet([2, 3]), "c": sheet(range(15)), "e": sheet([1])}
-    tests, adjusted, tally = compare(ours, theirs)
-    assert list(tests) == ["a", "b", "c"]
-    assert adjusted["a"] == pytest.approx(3 * 2 / 2**16)
-    assert tally == Tally(1, 1, 1)
+def test_mean_of_equal_tasks_is_mcnemars_test_of_all_questions():
+    """8 wins and 2 losses over two tasks of 20: exactly 112/1024, here drawn."""
+    tests = [mcnemar(sheet(range(5)), sheet([18])), mcnemar(sheet(range(3)), sheet([19]))]
+    assert mean_test(tests, resamples=20_000) == pytest.approx(112 / 1024, abs=0.01)
+
+
+def test_mean_of_unequal_tasks_by_hand():
+    """One win of 4 questions, one loss of 20: mean (1/4 - 1/20) / 2 = 0.1. Of the four equally likely signs, +0.15 and
+    +0.1 are as far up as that: 2/4, twice for two sides, is 1. With the win of 4 alone p is 1 too; six wins of 20
+    beside it: 2 * P(all seven go up) = 2/128."""
+    one, minus = mcnemar(sheet([1], 4), sheet([], 4)), mcnemar(sheet([]), sheet([1]))
+    assert mean_test([one, minus]) == 1
+    six = mcnemar(sheet(range(6)), sheet([]))
+    assert mean_test([one, six], resamples=20_000) == pytest.approx(2 / 128, abs=0.004)
+    none = mcnemar(sheet([]), sheet([]))
+    assert mean_test([none, none]) == 1
+
+
+def test_a_table():
+    """a: 16 wins and b: 2 of 2 against one baseline, in two rows: the family of single tasks has four members."""
+    baseline = {"a": sheet([]), "b": sheet([2, 3])}
+    sheets = {
+        "good": {"a": sheet(range(16)), "b": sheet([1, 2])},
+        "part": {"a": sheet([]), "c": sheet([1])},
+        "bad": {"a": sheet([]), "b": sheet([])},
+        "missing": {},
+    }
+    found = verdicts(sheets, baseline)
+    assert {label: list(of) for label, of in found.items()} == {
+        "good": ["a", "b", "average"],
+        "part": ["a"],
+        "bad": ["a", "b", "average"],
+        "missing": [],
+    }
+    assert found["good"]["a"].p == pytest.approx(2 / 2**16)
+    assert found["good"]["a"].adjusted == pytest.approx(5 * 2 / 2**16), "five tests of single tasks"
+    assert found["bad"]["b"].adjusted == 1
+    average = found["good"]["average"]
+    assert average[:3] == (17, 1, 40)
+    assert average.adjusted == pytest.approx(2 * average.p), "two averages"
+    assert tally(found["good"]) == Tally(1, 1, 0)
+    assert tally(found["bad"]) == Tally(0, 2, 0)
+    assert tally({"x": Verdict(1, 9, 10, 0.02, 0.04, 0.1)}) == Tally(0, 0, 1)
+    assert tally({"x": Verdict(1, 9, 10, 0.02, 0.06, 0.1)}) == Tally(0, 1, 0)
+
+
+def test_detectable_difference_of_a_mean():
+    """Of equal tasks it is that of their questions together."""
+    half = {"a": sheet(range(4)), "b": sheet(range(6))}
+    found = verdicts({"x": half}, {"a": sheet([]), "b": sheet([])})["x"]
+    assert found["average"].detectable == pytest.approx(detectable(40, 0.25))
+    assert found["a"].detectable == pytest.approx(detectable(20, 0.2))

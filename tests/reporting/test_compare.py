@@ -41,15 +41,37 @@ def test_the_numbers(out: Path) -> None:
     assert table["funnel"]["proposed"]["correct"] == 5
 
 
+def test_every_difference_has_its_doubt(out: Path) -> None:
+    """GRA and solo disagree on one question of ten in each task, so p = 1; `seed` loses 4 of 10 and 5 of 10."""
+    table = read_table(out)
+    gra, seed = row(table, "gra"), row(table, "seed")
+    one = gra["tests"]["mini_math"]
+    assert (one["won"], one["lost"], one["n"], one["p"], one["adjusted"]) == (1, 0, 10, 1, 1)
+    assert one["detectable"] == 0.1, "one question in ten: not even if all of them went one way"
+    assert gra["tests"]["average"]["detectable"] == 0.1
+    assert seed["tests"]["mini_math"]["p"] == pytest.approx(2 / 2**4)
+    assert seed["tests"]["mini_coding"]["p"] == pytest.approx(2 / 2**5)
+    assert seed["tests"]["mini_coding"]["adjusted"] == pytest.approx(5 * 2 / 2**5), "five tests in this table"
+    assert seed["tests"]["average"]["p"] == pytest.approx(2 / 2**9, abs=0.01)  # of 500 draws
+    assert seed["tally"] == {"wins": 0, "ties": 2, "losses": 0}
+    text = (out / "table.md").read_text()
+    assert "| minus solo | p corrected | detectable | won : tied : lost |" in text
+    assert "| gra | math | 60.0 [" in text.partition("## Benchmark by benchmark")[2]
+    assert "| 1 : 0 | 1.000 | 1.000 | 10.0 |" in text
+
+
 def test_what_is_missing_stays_missing(out: Path) -> None:
     """An arm without results, an average over other tasks than the baseline's, data that nobody can check."""
     table = read_table(out)
     own, partial = row(table, "own"), row(table, "gra + COLLATE M_IFT")
-    assert own == {"label": "own", "data": None, "scores": None, "difference": None, "flags": []}
+    keys = ("data", "scores", "difference", "tests", "tally")
+    assert own == {"label": "own", "flags": [], **dict.fromkeys(keys)}
     assert "average" not in partial["difference"]
+    assert "average" not in partial["scores"], "of one task of two"
+    assert "average" not in partial["tests"]
     assert partial["difference"]["mini_math"]["value"] == pytest.approx(0.1)
     lines = (out / "table.md").read_text().splitlines()
-    assert next(line for line in lines if line.startswith("| own")).count("n/a") == 8
+    assert next(line for line in lines if line.startswith("| own")).count("n/a") == 11
 
 
 def test_what_a_reader_must_know_is_flagged(out: Path) -> None:
