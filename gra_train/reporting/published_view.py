@@ -13,7 +13,8 @@ from gra_train.reporting.figure import Panel, Point
 from gra_train.reporting.finished import Finished
 from gra_train.reporting.markup import MISSING
 from gra_train.reporting.published import OURS, number, read
-from gra_train.reporting.recipe import Recipe
+from gra_train.reporting.recipe import Published, Recipe
+from gra_train.reporting.table import AVERAGE
 
 
 @dataclass(frozen=True)
@@ -61,24 +62,30 @@ class Printed:
         return (fmean(pairs), len(pairs)) if pairs else None
 
 
-def ours(row: Mapping[str, str], finished: Mapping[str, Finished], tasks: Mapping[str, str]) -> dict[str, float]:
-    """Our scores (percent) for a printed row, by its columns; empty without a finished run."""
-    name, _, label = row.get("ours", "").partition("#")
-    found = finished.get(name)
-    if not found:
-        return {}
-    entry = next((r for r in found.table["rows"] if r["label"] == label), None)
-    scores = (entry or {}).get("scores") or {}
-    named = {column: tasks.get(column, column) for column in row}
-    return {column: 100 * scores[task]["score"] for column, task in named.items() if task in scores}
+def ours(row: Mapping[str, str], finished: Mapping[str, Finished], recipe: Published) -> dict[str, float]:
+    """Our numbers (percent) for a printed row, by its columns; empty without a finished run.
+
+    `{column}` in the row's `ours` is each column's name: a run for every column.
+    """
+    found: dict[str, float] = {}
+    for column in row if row.get("ours") else ():
+        name, _, label = row["ours"].replace("{column}", column).partition("#")
+        result = finished.get(name)
+        entry = next((r for r in result.table["rows"] if r["label"] == label), None) if result else None
+        scores = (entry or {}).get("scores") or {}
+        task = recipe.tasks.get(column, column)
+        if column in recipe.averages:  # no average over other benchmarks than the paper's
+            task = AVERAGE if set(scores) - {AVERAGE} == set(recipe.average_of) else ""
+        if task in scores:
+            found[column] = 100 * scores[task]["score"]
+    return found
 
 
 def blocks(printed: Printed, finished: Mapping[str, Finished], across: Sequence[str], caption: str) -> list[Block]:
-    """The table, and what can be said against it. Averages over other tasks than the paper's are not compared: only
-    columns of the same benchmark are."""
+    """The table, and what can be said against it."""
     shown, count = [], 0
     for row in printed.rows:
-        mine = ours(row, finished, printed.recipe.published.tasks)
+        mine = ours(row, finished, printed.recipe.published)
         count += bool(mine)
         cells = [_cell(row[column], mine.get(column)) for column in printed.columns]
         state = "run" if mine else MISSING if row.get("ours") else "no recipe"
@@ -102,7 +109,7 @@ def records(printed: Printed, finished: Mapping[str, Finished]) -> list[dict[str
     """One record for each printed number, with ours."""
     found = []
     for row in printed.rows:
-        mine = ours(row, finished, printed.recipe.published.tasks)
+        mine = ours(row, finished, printed.recipe.published)
         numbers = [name for name in printed.columns if number(row[name]) is not None]
         keys = " ".join(row[name] for name in printed.columns if name not in numbers and name != "note")
         for name in numbers:

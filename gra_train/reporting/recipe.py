@@ -47,6 +47,8 @@ class Published(Section):
     compare: list[str] = setting([], "columns that tell the compared rows apart; their values, joined by /, name a row")
     values: list[str] = setting([], "columns that a difference is the mean of (default: every column of numbers)")
     tasks: dict[str, str] = setting({}, "column -> our name of that benchmark, where they differ")
+    averages: list[str] = setting([], "columns that print an average over benchmarks")
+    average_of: list[str] = setting([], "our names of those benchmarks: an average over others is not set beside it")
     unit: str = setting("percent", "of the numbers", choices=("percent", "tokens", "perplexity", "mixed"))
 
 

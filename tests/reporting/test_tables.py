@@ -14,9 +14,10 @@ import pytest
 from gra_train.errors import UserError
 from gra_train.reporting import published, tables
 from gra_train.reporting.command import main
-from gra_train.reporting.finished import kept
+from gra_train.reporting.finished import Finished, kept
 from gra_train.reporting.index import index, state
-from gra_train.reporting.recipe import read_recipe
+from gra_train.reporting.published_view import ours
+from gra_train.reporting.recipe import Published, read_recipe
 from gra_train.reporting.render import FILES, render
 from gra_train.reporting.stages import compare
 from gra_train.runs import write_json
@@ -47,8 +48,8 @@ def test_every_run_composes_and_plans(name: str) -> None:
         assert {run.overrides[0] for run in planned if run.scale == "mini"} == {f"seed={s}" for s in range(5, 10)}
     rows = published.read(folder / "published.csv")
     for row in rows:
-        if row["ours"]:
-            run, label = row["ours"].split("#")
+        for column in recipe.published.values if "{column}" in row["ours"] else [""] * bool(row["ours"]):
+            run, label = row["ours"].replace("{column}", column).split("#")
             (found,) = [one for one in planned if one.name == run]
             assert label in found.nodes[-1].config.labels
     printed = {"/".join(row[c] for c in recipe.published.compare) for row in rows}
@@ -131,8 +132,8 @@ def test_the_other_formats(folder: Path, runs_dir: Path, tmp_path: Path) -> None
     assert "seed_data" not in tex
     with (place / "rendered.csv").open() as file:
         rows = list(csv.DictReader(file))
-    (ours,) = [r for r in rows if (r["part"], r["row"], r["column"]) == ("mini", "gra", "average")]
-    assert (float(ours["ours"]), ours["n"]) == (0.65, "2")
+    (mine,) = [r for r in rows if (r["part"], r["row"], r["column"]) == ("mini", "gra", "average")]
+    assert (float(mine["ours"]), mine["n"]) == (0.65, "2")
     (printed,) = [
         r for r in rows if r["part"] == "published" and r["row"] == "qwen2.5-7b alpaca seed" and r["column"] == "gsm8k"
     ]
@@ -142,6 +143,17 @@ def test_the_other_formats(folder: Path, runs_dir: Path, tmp_path: Path) -> None
     titles = [e.text for e in svg.iter() if e.tag.endswith("title")]
     assert "qwen2.5-7b/alpaca gra: 60.36" in titles
     assert "mean over seeds gra: 65.00" in titles
+
+
+def test_our_average_stands_beside_the_papers_only_over_the_same_benchmarks() -> None:
+    def finished(name: str, *tasks: str) -> Finished:
+        scores = {task: {"score": 0.5} for task in (*tasks, "average")}
+        return Finished(name, {"seed": 0, "rows": [{"label": "seed", "scores": scores}]}, {}, {})
+
+    recipe = Published(averages=["alpaca", "condor"], average_of=["gsm8k", "math"])
+    row = {"student": "s", "alpaca": "49.32", "condor": "50.61", "ours": "e seeds={column}#seed"}
+    found = [finished("e seeds=alpaca", "gsm8k", "math"), finished("e seeds=condor", "gsm8k")]
+    assert ours(row, {f.name: f for f in found}, recipe) == {"alpaca": 50.0}
 
 
 @pytest.mark.parametrize("name", NAMES)
