@@ -1,0 +1,67 @@
+"""Numbers that are read from the run folders behind a comparison, checked by hand; what is not there is left out."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gra_train.compose import compose
+from gra_train.experiment import plan
+from gra_train.graph import Node
+from gra_train.reporting.measures import measures
+from gra_train.runs import write_json
+
+USAGE = {"asked": 700, "from_ledger": 0, "prompt_tokens": 1000, "completion_tokens": 350, "scored_tokens": 50}
+
+
+@pytest.fixture
+def nodes() -> list[Node]:
+    return plan(compose(["experiment=mini"]))
+
+
+def put(node: Node, runs_dir: Path, **files: Any) -> None:
+    """Files of a run folder: usage and status beside the result, the rest in it."""
+    folder = runs_dir / node.run_id
+    (folder / "result").mkdir(parents=True, exist_ok=True)
+    for name, value in files.items():
+        where = folder if name in ("usage", "status") else folder / "result"
+        write_json(where / f"{name}.json", value)
+
+
+def of(nodes: list[Node], stage: str, label: str) -> Node:
+    return next(node for node in nodes if (node.stage, node.label) == (stage, label))
+
+
+def test_what_a_row_cost(nodes: list[Node], tmp_path: Path) -> None:
+    put(of(nodes, "synthesize", "gra"), tmp_path, usage={"total": USAGE}, status={"state": "done", "seconds": 35.0})
+    put(
+        of(nodes, "dataset", "gra"), tmp_path, statistics={"rows": 800, "seeds": {"rows": 100}, "source": {"rows": 700}}
+    )
+    assert measures(nodes, tmp_path)["gra"] == {
+        "calls_per_row": 1.0, "tokens_per_row": 2.0, "written_per_row": 0.5, "seconds_per_row": 0.05,
+    }  # fmt: skip
+    put(of(nodes, "synthesize", "gra"), tmp_path, usage={"total": USAGE | {"from_ledger": 1}})
+    assert "seconds_per_row" not in measures(nodes, tmp_path)["gra"], "somebody else waited for that answer"
+    assert "seed" not in measures(nodes, tmp_path), "nobody made the seeds"
+
+
+def test_rationales_and_gold_answers(nodes: list[Node], tmp_path: Path) -> None:
+    first, last = (of(nodes, "rationales", f"gra-{step}") for step in ("M_IFT", "iteration 2"))
+    means = {"RP_0": math.log(0.5), "RP_1": math.log(0.25), "none": math.log(0.1)}
+    put(first, tmp_path, pick={"pick": "RP_0", "mean_log_likelihood_per_token": means})
+    put(last, tmp_path, pick={"pick": "RP_1", "mean_log_likelihood_per_token": means})
+    rows = [{"rationale": "one two"}, {"rationale": "one two three four"}]
+    (last.run(tmp_path).result / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = measures(nodes, tmp_path)
+    assert found["gra + COLLATE M_IFT"] == {"gold_perplexity": 2.0}
+    assert found["gra + COLLATE iteration 2"] == {"gold_perplexity": 4.0, "rationale_words": 3.0}
+    assert found["gra + COLLATE answerer"] == found["gra + COLLATE iteration 2"], "its rationales are the same"
+    assert found["gra"] == {"gold_perplexity": 10.0}, "the same scorer without a rationale"
+
+
+def test_without_run_folders_nothing_is_measured(nodes: list[Node], tmp_path: Path) -> None:
+    assert measures(nodes, tmp_path) == {}
