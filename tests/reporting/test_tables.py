@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
@@ -169,6 +170,15 @@ def test_the_index_says_what_the_tables_say() -> None:
     text = (tables.tables_dir() / "README.md").read_text()
     assert text == index([tables.table_folder(name) for name in tables.names()]), "gra-train table all render"
     assert all(f"]({name}/README.md)" in text for name in NAMES)
+
+
+def test_the_readme_quotes_the_tables() -> None:
+    """Every number with an interval stands so in a rendered table."""
+    readme = Path(__file__).parents[2] / "README.md"
+    quoted = re.findall(r"[+-]?\d+\.\d \[[^]]+\d\]", readme.read_text())
+    assert len(quoted) >= 10
+    texts = [f.read_text() for f in tables.tables_dir().glob("*/*.md") if f.name in ("rendered.md", "earlier.md")]
+    assert [number for number in quoted if not any(number in text for text in texts)] == []
 
 
 @pytest.mark.parametrize("name", NAMES)
