@@ -95,6 +95,16 @@ def kept(name: str, folder: Path) -> Finished | None:
     return Finished(name, table | {"measures": found}, read_answers(place / "answers.parquet"), own)
 
 
+def completed(found: Finished, earlier: Finished | None) -> Finished:
+    """With the measures that an earlier rendering of the same run could still read."""
+    if earlier is None or earlier.made["run"] != found.made["run"]:
+        return found
+    old, new = earlier.table["measures"], found.table["measures"]
+    both = {label: {**old.get(label, {}), **new.get(label, {})} for label in {**old, **new}}
+    stages = {**earlier.made.get("stages", {}), **{k: v for k, v in found.made.get("stages", {}).items() if v}}
+    return Finished(found.name, found.table | {"measures": both}, found.sheets, found.made | {"stages": stages})
+
+
 def slug(name: str) -> str:
     """`mini/review seed=5` -> `mini-review,seed=5`: a folder's name."""
     return name.replace("/", "-").replace(" ", ",")

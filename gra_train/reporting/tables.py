@@ -17,7 +17,7 @@ from typing import Any
 from gra_train.errors import UserError, nearest
 from gra_train.experiment import Node
 from gra_train.experiment import plan as graph
-from gra_train.reporting.finished import Finished, from_run, kept, slug
+from gra_train.reporting.finished import Finished, completed, from_run, kept, slug
 from gra_train.reporting.hours import ASSUMED, Hours, hours, measured_seconds
 from gra_train.reporting.sweep import SHARED
 from gra_train.runs import read_json
@@ -59,7 +59,8 @@ class Planned:
 
     def finished(self, runs_dir: Path, results: Path) -> Finished | None:
         """From the run folders; else what is kept of an earlier run."""
-        return from_run(self.name, self.nodes, runs_dir) or kept(self.name, results)
+        found, earlier = from_run(self.name, self.nodes, runs_dir), kept(self.name, results)
+        return completed(found, earlier) if found else earlier
 
     def is_done(self, runs_dir: Path) -> bool:
         return bool(self.nodes) and self.nodes[-1].run(runs_dir).is_done()

@@ -12,6 +12,7 @@ import pytest
 from gra_train.compose import compose
 from gra_train.experiment import plan
 from gra_train.graph import Node
+from gra_train.reporting.finished import Finished, completed
 from gra_train.reporting.measures import measures
 from gra_train.runs import write_json
 
@@ -65,3 +66,16 @@ def test_rationales_and_gold_answers(nodes: list[Node], tmp_path: Path) -> None:
 
 def test_without_run_folders_nothing_is_measured(nodes: list[Node], tmp_path: Path) -> None:
     assert measures(nodes, tmp_path) == {}
+
+
+def test_what_an_earlier_rendering_measured_of_the_same_run_stays() -> None:
+    """Run folders behind a comparison may have been removed since."""
+
+    def finished(run: str, **found: dict[str, float]) -> Finished:
+        return Finished("e", {"measures": found}, {}, {"run": run, "stages": {"sft-a": 3.0 * ("b" in found)}})
+
+    new, old = finished("r1", a={"x": 1.0}), finished("r1", a={"x": 9.0, "y": 2.0}, b={"x": 3.0})
+    both = completed(new, old)
+    assert both.table["measures"] == {"a": {"x": 1.0, "y": 2.0}, "b": {"x": 3.0}}
+    assert both.made["stages"] == {"sft-a": 3.0}
+    assert completed(new, finished("r2", b={"x": 3.0})) is new
