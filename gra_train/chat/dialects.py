@@ -43,6 +43,16 @@ def recognise(listing: Any) -> tuple[str, list[str]]:
     return next((_OWNERS[o] for o in sorted(owners) if o in _OWNERS), ""), names
 
 
+def listed_window(listing: Any, name: str) -> int | None:
+    """Tokens of the model's window, where GET /models says so (vLLM, SGLang)."""
+    try:
+        row = next(row for row in listing["data"] if row["id"] == name)
+        found = row.get("max_model_len")
+    except (KeyError, TypeError, AttributeError, StopIteration):
+        return None
+    return found if isinstance(found, int) and found > 0 else None
+
+
 def constraint(server: str, regex: str | None, schema: Any) -> dict[str, Any]:
     """The fields that ask for an answer to a regular expression or a JSON schema; {} where the server has none."""
     if schema is not None:
@@ -61,6 +71,11 @@ def refused_field(body: dict[str, Any], text: str) -> str | None:
 def too_long(text: str) -> bool:
     """Is this refusal about the model's window?"""
     return _TOO_LONG.search(text) is not None
+
+
+def wants_text(text: str) -> bool:
+    """Is this refusal about token ids as a prompt (transformers serve)?"""
+    return re.search(r"prompt must be a string", text) is not None
 
 
 def window(text: str) -> int | None:

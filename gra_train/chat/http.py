@@ -25,8 +25,8 @@ from gra_train.chat.calling import ENDLESS, Caller, RefusedError
 from gra_train.chat.endpoints import Endpoint, Endpoints
 from gra_train.chat.evidence import Evidence
 from gra_train.chat.exchange import body_of, constraint_of, keeps, replies_of
-from gra_train.chat.protocol import Completion, Likelihood, ModelError, Reply, TokenLogProbs
-from gra_train.chat.templates import load_tokenizer, merge_system, prompt_ids, token_ids
+from gra_train.chat.protocol import Completion, Likelihood, Message, ModelError, Reply, TokenLogProbs, is_raw
+from gra_train.chat.templates import likelihood_ids, load_tokenizer, merge_system, prompt_ids, prompt_text
 from gra_train.chat.wire import FAILURES, Wire
 from gra_train.errors import UserError, nearest
 from gra_train.schema import Model
@@ -58,9 +58,12 @@ class HttpModel:
         self._verb = "completions" if model.api == "completions" else "chat/completions"
         if model.api == "completions" and not model.path:
             raise UserError(f"model {model.name!r}: api=completions renders prompts on our side; {_NEEDS_TOKENIZER}")
+        self.window: int | None = None
+        """tokens of prompt and answer together, where a server says it"""
         self._server = ""
         self._unknown: set[str] = set()  # optional fields that the server does not take
         self._warned: set[str] = set()
+        self._texts_only = False  # raw completion takes a text, no token ids
         self._merge_system = False
         self._system: asyncio.Future[bool] | None = None
         self._evidence = Evidence()
@@ -70,7 +73,10 @@ class HttpModel:
     def tokenizer(self) -> Any:
         """For what is rendered and tokenised on our side."""
         if not self.settings.path:
-            raise UserError(f"model {self.name!r}: likelihoods over HTTP need the tokenizer; {_NEEDS_TOKENIZER}")
+            raise UserError(
+                f"model {self.name!r}: likelihoods over HTTP need the tokenizer, as prompts rendered here do; "
+                + _NEEDS_TOKENIZER
+            )
         return load_tokenizer(self.settings)
 
     def trust(self) -> None:
@@ -117,6 +123,7 @@ class HttpModel:
                 f"model {self.name!r}: {endpoint.url} refuses the API key ({named}), status {answer.status}"
             )
         self._server, names = dialects.recognise(listing)
+        self.window = dialects.listed_window(listing, self.served_name) or self.window
         if self._server in dialects.LISTS_ITS_MODELS and self.served_name not in names:
             raise UserError(
                 f"model {self.name!r}: {endpoint.url} does not serve {self.served_name!r}."
@@ -160,9 +167,7 @@ class HttpModel:
         (request,) = requests
         assert isinstance(request, Likelihood)
         began = monotonic()
-        prompt = prompt_ids(self.tokenizer, [request.messages])[0]
-        scores = await self.log_likelihood(prompt, token_ids(self.tokenizer, [request.continuation])[0])
-        return [scores], monotonic() - began
+        return [await self.log_likelihood(*likelihood_ids(self.tokenizer, request))], monotonic() - began
 
     async def complete(self, request: Completion) -> Reply:
         """One answer. Raises ModelError where nothing is answered, or (on_failed_call=stop) where this is not."""
@@ -171,15 +176,16 @@ class HttpModel:
     async def _complete(self, requests: Sequence[Completion]) -> tuple[list[Reply], float]:
         """One call with `n`, or one each where there is no `n`."""
         first = requests[0]
+        verb = "completions" if is_raw(first.messages) else self._verb
         n = 1 if "n" in self._unknown or self._server in dialects.ONE_ANSWER else len(requests)
         limit: int | None = first.sampling.max_tokens
 
         async def adapt(body: dict[str, Any], status: int, text: str) -> bool:
             nonlocal limit
             if limit == first.sampling.max_tokens and dialects.too_long(text):  # with the prompt more than the window
-                if self._verb == "completions":  # where no limit means 16 tokens
+                if verb == "completions":  # where no limit means 16 tokens
                     limit = (dialects.window(text) or 0) - len(body["prompt"])
-                    return limit > 0
+                    return limit > 0 and not isinstance(body["prompt"], str)
                 limit = None
                 return True
             return await self._adapt(body, status, text)
@@ -187,7 +193,7 @@ class HttpModel:
         self._evidence.begin()
         try:
             replies, seconds = await self.caller.call(
-                self._verb, lambda: self._body(first, n, limit), lambda data: replies_of(first, data), adapt
+                verb, lambda: self._body(first, n, limit), lambda data: replies_of(first, data), adapt
             )
             self._evidence.answer()
             self._notice(first, replies)
@@ -243,8 +249,11 @@ class HttpModel:
 
     def _body(self, request: Completion, n: int, limit: int | None) -> dict[str, Any]:
         prompt: dict[str, Any]
-        if self._verb == "completions":
-            prompt = {"prompt": prompt_ids(self.tokenizer, [request.messages])[0]}
+        if is_raw(request.messages) and not self.settings.path:
+            prompt = {"prompt": request.messages[0]["content"]}
+        elif is_raw(request.messages) or self._verb == "completions":
+            made = prompt_text if self._texts_only else _ids
+            prompt = {"prompt": made(self.tokenizer, request.messages)}
         else:
             prompt = {"messages": merge_system(request.messages) if self._merge_system else request.messages}
         body = body_of(request, model=self.served_name, prompt=prompt, server=self._server, n=n, limit=limit)
@@ -265,6 +274,9 @@ class HttpModel:
         """Do without what the server does not take, if the request had it. True: worth asking again."""
         if status not in (400, 422, 500):
             return False
+        if dialects.wants_text(text) and isinstance(body.get("prompt"), list):
+            self._texts_only = True
+            return True
         field = dialects.refused_field(body, text) if status != 500 else None
         if field:
             self._unknown.add(field)
@@ -317,6 +329,10 @@ class HttpModel:
 
 _NEEDS_TOKENIZER = "beside url= set path= to the folder or Hub name of its tokenizer"
 _NO_CONSTRAINTS = "the server does not keep answers to %s; they are parsed as they come, and counted"
+
+
+def _ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+    return prompt_ids(tokenizer, [messages])[0]
 
 
 def _urls(model: Model) -> list[str]:

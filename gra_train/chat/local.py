@@ -17,8 +17,8 @@ import torch
 
 from gra_train.chat.constrain import Compiler, Constraints
 from gra_train.chat.decoding import Decoder
-from gra_train.chat.protocol import Completion, Likelihood, Reply, Request, TokenLogProbs
-from gra_train.chat.templates import load_tokenizer, prompt_ids, token_ids
+from gra_train.chat.protocol import Completion, Likelihood, Reply, Request, TokenLogProbs, is_raw
+from gra_train.chat.templates import likelihood_ids, load_tokenizer, prompt_ids, token_ids
 from gra_train.errors import UserError
 from gra_train.locate import adapter_base, fingerprint, model_folder
 from gra_train.schema import Model
@@ -101,10 +101,17 @@ class LocalModel:
 
     def prepare(self, requests: Sequence[Request]) -> list[Prepared]:
         """The requests with their token ids; a continuation is tokenised apart from its prompt."""
+        if any(isinstance(r, Likelihood) and is_raw(r.messages) for r in requests):
+            return [self._prepare_one(request) for request in requests]
         prompts = prompt_ids(self.tokenizer, [r.messages for r in requests])
         texts = [r.continuation if isinstance(r, Likelihood) else "" for r in requests]
         continuations = token_ids(self.tokenizer, texts) if any(texts) else [[] for _ in texts]
         return [Prepared(*row) for row in zip(requests, prompts, continuations, strict=True)]
+
+    def _prepare_one(self, request: Request) -> Prepared:
+        if isinstance(request, Completion):
+            return Prepared(request, prompt_ids(self.tokenizer, [request.messages])[0], [])
+        return Prepared(request, *likelihood_ids(self.tokenizer, request))
 
     def plan(self, prepared: Sequence[Prepared]) -> list[list[int]]:
         """Batches of indices: by kind, then by length, within the token budget. A batch planned again is itself."""

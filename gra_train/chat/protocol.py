@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
@@ -9,6 +10,17 @@ from gra_train.records import Record
 
 Message = dict[str, str]
 """{"role": "system" | "user" | "assistant", "content": text}"""
+RAW = "raw"
+
+
+def raw(text: str) -> tuple[Message, ...]:
+    """The conversation that is one text, read as it is: no chat template, only the start token that the tokenizer puts
+    in front of any text (unless it is there already). Behind a server it goes to raw completion."""
+    return ({"role": RAW, "content": text},)
+
+
+def is_raw(messages: Sequence[Message]) -> bool:
+    return len(messages) == 1 and messages[0]["role"] == RAW
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +71,8 @@ def several(request: Completion, n: int) -> tuple[Completion, ...]:
 class Likelihood:
     """A request for the log-probability of each token of `continuation` given the rendered `messages`.
 
-    The continuation is tokenised apart from the prompt, so that the boundary is exact.
+    The continuation is tokenised apart from the prompt, so that the boundary is exact; after a `raw` text together with
+    it, as lm-eval does (spaces at the end of the text then count to the continuation).
     """
 
     messages: tuple[Message, ...]

@@ -5,30 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gra_train.chat.protocol import Message
+from gra_train.chat.protocol import Likelihood, Message, is_raw
 from gra_train.errors import UserError
 from gra_train.locate import model_folder
 from gra_train.schema import Model
 
 
 def load_tokenizer(model: Model) -> Any:
-    """The tokenizer of `model.path`. Raises UserError if there is none or it has no chat template."""
+    """The tokenizer of `model.path`. Raises UserError if there is none."""
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
+        return AutoTokenizer.from_pretrained(
             model_folder(model.path),
             revision=model.revision or "main",
             trust_remote_code=model.trust_remote_code,
         )
     except (OSError, ValueError) as error:
         raise UserError(f"model {model.name!r}: no usable tokenizer in {model.path!r} ({error})") from None
-    if not tokenizer.chat_template:
-        raise UserError(
-            f"model {model.name!r}: the tokenizer of {model.path!r} has no chat template; add chat_template.jinja to "
-            "the folder (its instruct variant usually has one)."
-        )
-    return tokenizer
 
 
 def merge_system(messages: Sequence[Message]) -> list[Message]:
@@ -47,10 +41,15 @@ def render(tokenizer: Any, messages: Sequence[Message]) -> str:
     """The prompt text, ending where the assistant begins to write.
 
     A template that raises on a system role, or silently leaves its text out, gets it merged into the first user turn.
-    Raises UserError if the template refuses the conversation for another reason.
+    Raises UserError if there is no template, or it refuses the conversation for another reason.
     """
     from jinja2.exceptions import TemplateError
 
+    if not tokenizer.chat_template:
+        raise UserError(
+            f"the tokenizer of {tokenizer.name_or_path!r} has no chat template; add chat_template.jinja to the model's "
+            "folder (its instruct variant usually has one)."
+        )
     system = [m["content"].strip() for m in messages if m["role"] == "system"]
     try:
         text = _apply(tokenizer, messages)
@@ -66,8 +65,39 @@ def render(tokenizer: Any, messages: Sequence[Message]) -> str:
 
 
 def prompt_ids(tokenizer: Any, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
-    """Token ids of the rendered prompts. The template writes all special tokens itself."""
+    """Token ids of the rendered prompts: the template writes all special tokens itself. Of a raw text, the text's."""
+    if any(map(is_raw, conversations)):
+        return [
+            _raw_ids(tokenizer, messages[0]["content"]) if is_raw(messages) else prompt_ids(tokenizer, [messages])[0]
+            for messages in conversations
+        ]
     return token_ids(tokenizer, [render(tokenizer, messages) for messages in conversations])
+
+
+def prompt_text(tokenizer: Any, messages: Sequence[Message]) -> str:
+    """The prompt as text, for a server that tokenises it: without a start token that its tokenizer would add again."""
+    text = messages[0]["content"] if is_raw(messages) else render(tokenizer, messages)
+    added = tokenizer.bos_token and tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]
+    return text.removeprefix(tokenizer.bos_token) if added else text
+
+
+def likelihood_ids(tokenizer: Any, request: Likelihood) -> tuple[list[int], list[int]]:
+    """(prompt, continuation) as token ids; see Likelihood for how they are told apart."""
+    if not is_raw(request.messages):
+        return prompt_ids(tokenizer, [request.messages])[0], token_ids(tokenizer, [request.continuation])[0]
+    text = request.messages[0]["content"]
+    if not text:  # something must come first: the token that starts texts, or ends them
+        first = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+        ids = token_ids(tokenizer, [request.continuation])[0]
+        return [first], ids[1:] if ids[:1] == [first] else ids
+    prompt = _raw_ids(tokenizer, text.rstrip(" ") or text)
+    return prompt, _raw_ids(tokenizer, text + request.continuation)[len(prompt) :]
+
+
+def _raw_ids(tokenizer: Any, text: str) -> list[int]:
+    begun = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
+    ids: list[int] = tokenizer(text, add_special_tokens=not begun)["input_ids"]
+    return ids
 
 
 def token_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:

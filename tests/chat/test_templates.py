@@ -58,7 +58,7 @@ def test_no_template_or_no_tokenizer_is_said(tmp_path):
     make_tokenizer(None).save_pretrained(tmp_path / "bare")
     (tmp_path / "bare" / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(UserError, match=r"no chat template.*instruct"):
-        load_tokenizer(Model(name="m", path=str(tmp_path / "bare")))
+        render(load_tokenizer(Model(name="m", path=str(tmp_path / "bare"))), TALK)
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(UserError, match="no usable tokenizer"):
