@@ -71,6 +71,8 @@ class OpenPool:
         self._usage = Usage()
         self._held: object = None
         self._settled = 0
+        self._batched: Callable[[int], None] | None = None
+        self._in_block = 0  # calls of the block at hand that were answered
         try:
             self.ledger = Ledger(ledger)
             self._local = _local_models([m for m in models if not m.url], batch_tokens, device)
@@ -110,7 +112,9 @@ class OpenPool:
         return self._usage.to_dict()
 
     def health(self) -> str:
-        """Which servers do not answer now; "" where all do."""
+        """Which servers do not answer now, and how far models in process are within a block; "" if there is nothing."""
+        if self._in_block:
+            return f"{self._in_block} calls of the next block answered"
         out = {name: [e["out"] for e in model.report()] for name, model in self._remote.items()}
         return ", ".join(f"{name}: {sum(o)} of {len(o)} endpoints out" for name, o in out.items() if any(o))
 
@@ -168,7 +172,8 @@ class OpenPool:
         block: with a model in process, this many consecutive stories advance together (same stories, same bits), and
             results come in order, block after block.
         on_done(n): told of each n stories that finished (a progress bar's `advance`), and of 0 every second without
-            one; it may raise to stop.
+            one, in process after each batch; it may raise to stop. A block that is stopped within goes on from its
+            last batch when it is run again.
         hold: behind servers, more stories may be started than turn out to be needed, and how many depends on timing.
             `usage` then counts a story when `settle(stop)` says that results before `stop` count, or when the stream
             ends by itself; the others are shown as in vain.
@@ -216,7 +221,11 @@ class OpenPool:
             part, exhausted = dispatch.take(source, block)
             if not part:
                 continue
-            results = self._runner.run(dispatch.advance(part, self._step))
+            self._batched, self._in_block = on_done, 0
+            try:
+                results = self._runner.run(dispatch.advance(part, self._step))
+            finally:
+                self._batched, self._in_block = None, 0
             if on_done:
                 on_done(len(part))
             for result in results:
@@ -285,6 +294,9 @@ class OpenPool:
             for row, (i, value) in enumerate(zip(batch, record, strict=True)):
                 answers[i] = decode(value, key_in_batch(key, row))
                 self._usage.add(name, requests[i].purpose, answers[i], from_ledger=known)
+            self._in_block += len(batch)
+            if self._batched:
+                self._batched(0)
         return answers
 
 

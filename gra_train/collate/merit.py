@@ -54,6 +54,7 @@ def score(scorer: Model, tasks: Sequence[Task], candidates: Sequence[Sequence[st
         open_pool([scorer], ledger=calls.ledger, device=calls.device) as pool,
         progress.task(f"merit by {scorer.name}", total=len(tasks), unit="tasks") as bar,
     ):
+        bar.also = pool.health
         stories = [story(task, texts) for task, texts in zip(tasks, candidates, strict=True)]
         return pool.run(stories, block=calls.block, on_done=bar.advance)
 

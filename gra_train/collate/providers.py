@@ -63,6 +63,7 @@ def write_rationales(
         open_pool([writer], ledger=calls.ledger, device=calls.device) as pool,
         progress.task(f"{label} by {writer.name}", total=len(tasks), unit="rationales") as bar,
     ):
+        bar.also = pool.health
         return pool.run([story(task) for task in tasks], block=calls.block, on_done=bar.advance)
 
 

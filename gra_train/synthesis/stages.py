@@ -59,6 +59,7 @@ def seeds(config: SeedsStage, inputs: Mapping[str, Path], out: Path) -> None:
         _pool(config.pool, config.ledger, out) as models,
         progress.task("annotation", total=len(rows), unit="seeds") as bar,
     ):
+        bar.also = models.health
         stories = [partial(tell, sample=row, place=i) for i, row in enumerate(rows)]
         annotated = models.run(stories, block=config.synthesis.block, on_done=bar.advance)
     samples = [sample for sample, _ in annotated]
@@ -244,6 +245,7 @@ def distill(config: DistillStage, inputs: Mapping[str, Path], out: Path) -> None
         _pool(config.pool, config.ledger, out) as models,
         progress.task("answers", total=len(questions), unit="answers") as bar,
     ):
+        bar.also = models.health
         stories = [partial(answer, question=q) for q in questions]
         answers = models.run(stories, block=config.synthesis.block, on_done=bar.advance)
     rows = [

@@ -52,7 +52,8 @@ def play(models, ledger, count=20, **options):
 def test_replay_is_bit_equal_and_computes_nothing(models, tmp_path, monkeypatch):
     done: list[int] = []
     results, usage = play(models, tmp_path / "one", block=8, on_done=done.append)
-    assert done == [8, 8, 4]
+    assert [n for n in done if n] == [8, 8, 4]
+    assert done.count(0) > 10  # after each batch
     assert usage["computed"] == usage["asked"] > 80
     assert play(models, tmp_path / "two", block=8) == (results, usage)  # a fresh ledger: the same bits
     monkeypatch.setattr("gra_train.chat.local._load", None)  # replay needs no weights
@@ -86,6 +87,39 @@ def test_a_run_that_was_cut_short_goes_on_with_the_same_bits(models, tmp_path, m
         results, usage = play(models, folder, block=8)
         assert results == whole
         assert usage["computed"] < usage["asked"] or writes < 2
+
+
+def test_a_stop_within_a_block_loses_nothing(models, tmp_path):
+    """Who asks it to stop need not wait for the block; run again, the block goes on from there, to the same bits."""
+    whole, _ = play(models, tmp_path / "whole", block=20)
+    for batches in (1, 2, 4):
+        left = iter(range(batches))
+
+        def stop(_, left=left):
+            if next(left, None) is None:
+                raise InterruptedError
+
+        with open_pool(models, ledger=tmp_path / str(batches), device="cpu") as pool:
+            with pytest.raises(InterruptedError):
+                pool.run([story(i) for i in range(20)], block=20, on_done=stop)
+            computed = pool.usage()["total"]["computed"]
+            assert computed > 0
+            assert pool.health() == ""
+        results, usage = play(models, tmp_path / str(batches), block=20)
+        assert results == whole
+        assert usage["from_ledger"] == computed
+        assert usage["computed"] == usage["asked"] - computed
+
+
+def test_progress_within_a_block_is_told(models, tmp_path):
+    with open_pool(models, ledger=tmp_path, device="cpu") as pool:
+        said = []
+        pool.run([story(i) for i in range(20)], block=20, on_done=lambda n: said.append((n, pool.health())))
+    assert said[-1] == (20, "")
+    assert [n for n, _ in said[:-1]] == [0] * (len(said) - 1)
+    answered = [int(text.split()[0]) for _, text in said[:-1]]
+    assert answered == sorted(set(answered))
+    assert len(answered) > 5
 
 
 def test_an_error_in_a_story_ends_the_run(models, tmp_path):
