@@ -52,6 +52,22 @@ def adapter_base(path: str) -> str:
     return os.path.normpath(folder.absolute() / base) if base.startswith("..") else base
 
 
+def positions(path: str) -> int | None:
+    """Tokens that a model reads and writes together at most: max_position_embeddings of its config.json (of an adapter
+    its base's). None where that says nothing, or is not on this machine."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if base := adapter_base(path):
+        return positions(base)
+    name = model_folder(path)
+    file = Path(name) / "config.json" if Path(name).is_dir() else try_to_load_from_cache(name, "config.json")
+    if not isinstance(file, (str, Path)) or not Path(file).is_file():
+        return None
+    config = json.loads(Path(file).read_text())
+    found = config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
+    return found if isinstance(found, int) else None
+
+
 @cache
 def fingerprint(path: str) -> str:
     """16 hex digits for the content of a file or model folder; a Hub name is hashed as its name.

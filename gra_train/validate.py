@@ -1,8 +1,12 @@
-"""`gra-train validate [--offline] [from=RUN] [assume.NAME=VALUE] [overrides]`: is it ready, and what will it cost?
+"""`gra-train validate [options] [name=value ...]`: is it ready, and what will it cost?
+
+  --offline            without what needs servers or the network
+  from=RUN             estimate by what this earlier run measured (default: the nearest relative in runs_dir)
+  assume.NAME=VALUE    another assumption; the estimate lists them all
 
 Everything that can be found out before anything is spent: configuration, seeds, servers, model folders, GPUs, room on
 the disk; then calls, tokens, hours and money, with every assumption. All problems are listed at once; exit code 2 if
-there is one. --offline leaves out what needs servers or the network.
+there is one.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from gra_train.synthesis.assumptions import basis, named_run
 from gra_train.synthesis.estimate import estimate
 from gra_train.synthesis.estimate_view import costs
 from gra_train.synthesis.readiness import benchmarks, disk, models
+from gra_train.synthesis.windows import windows
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,9 @@ class Words:
 
 def main(words: Sequence[str]) -> int:
     """The command. Returns 0, or 2 if there is a problem."""
+    if {"-h", "--help"} & set(words):
+        print(__doc__)
+        return 0
     own = _sorted(words)
     bad: list[Finding] = []
     config = _configuration(own.overrides, bad)
@@ -46,7 +54,9 @@ def main(words: Sequence[str]) -> int:
             found.append(Finding("ok", "configuration", f"{config.name}: every setting is valid"))
         nodes = _graph(config, found)
         samples = _seeds(config.seeds, config.seed, found, offline=own.offline)
-        found += models(config, offline=own.offline)
+        listed: dict[str, int] = {}
+        found += models(config, listed, offline=own.offline)
+        found += windows(config, samples, listed)
         found += benchmarks(nodes, offline=own.offline)
         found += disk(config, nodes)
     for finding in found:

@@ -2,7 +2,9 @@
 
 import http.server
 import json
+import re
 import threading
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -11,6 +13,7 @@ from gra_train.cli import main
 from gra_train.compose import compose
 from gra_train.errors import UserError
 from gra_train.experiment import synthesis_only
+from gra_train.locate import model_folder
 from gra_train.records import Sample
 from gra_train.runs import lease
 from gra_train.schema import Config, Review, Synthesis
@@ -75,7 +78,7 @@ class Models(http.server.BaseHTTPRequestHandler):
         allowed = self.headers.get("Authorization") == "Bearer canary-key"
         self.send_response(200 if allowed else 401)
         self.end_headers()
-        self.wfile.write(json.dumps({"data": [{"id": "tiny"}]}).encode() if allowed else b"no")
+        self.wfile.write(json.dumps({"data": [{"id": "tiny", "max_model_len": 900}]}).encode() if allowed else b"no")
 
     def log_message(self, *_):
         pass
@@ -111,6 +114,37 @@ def test_servers_are_asked_for_their_list_only(server, tmp_path, capsys, monkeyp
     assert set(Models.calls) == {"/v1/models"}
     assert "canary-key" not in text
     assert "another-key" not in text
+
+
+def test_prompts_that_do_not_fit_a_window_are_named_with_both_numbers(server, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("GOOD_KEY", "canary-key")
+    models = [{"name": name, "path": "mini:wren"} for name in NAMES[1:]]
+    models.append({"name": "ada", "url": server, "revision": "1", "served_name": "tiny", "api_key_env": "GOOD_KEY"})
+    (pool := tmp_path / "pool.yaml").write_text(json.dumps({"name": "mixed", "models": models}))
+    rows = [{"id": "short", "instruction": "Take d f k.", "response": "Take."}]
+    rows.append({"id": "long", "instruction": "Take d f k. " * 260, "response": "Take. " * 10})
+    (seeds := tmp_path / "seeds.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = [f"seeds={seeds}", f"pool={pool}", "synthesis=mini", f"runs_dir={tmp_path / 'runs'}"]
+    code, text = validate(capsys, *words, "synthesis.max_tokens=96")
+    window = json.loads((Path(model_folder("mini:wren")) / "config.json").read_text())["max_position_embeddings"]
+    said = {line.split()[1]: line for line in text.splitlines() if "its window is" in line}
+    assert code == 2
+    full = {name for name, line in said.items() if line.startswith("BAD")}
+    assert full == {*NAMES[1:]}, "counted by characters, the server's window holds them"
+    assert f"and its window is {window}: nothing is left" in said["bea"]
+    assert "with seed long" in said["bea"]
+
+    seeds.write_text(json.dumps(rows[0]) + "\n")
+    code, text = validate(capsys, *words, "synthesis.max_tokens=880")
+    said = {line.split()[1]: line for line in text.splitlines() if "its window is" in line}
+    assert code == 0
+    counted = re.search(
+        r"has (\d+) tokens .*max_tokens=880 (\d+), and its window is 900: answers .* cut at (\d+)", said["ada"]
+    )
+    size, both, left = map(int, counted.groups())
+    assert (size + 880, 900 - size) == (both, left)
+    _, text = validate(capsys, *words, "synthesis.max_tokens=96")
+    assert "its window is" not in text
 
 
 def test_calls_follow_the_story():

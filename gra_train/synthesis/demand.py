@@ -77,30 +77,35 @@ class Lengths:
 
 
 def lengths(samples: Sequence[Sample], synthesis: Synthesis, count: Count) -> Lengths:
-    """Measured by rendering every prompt with the first seeds. What seeds lack is made from their own text."""
-    prompts = family(synthesis.prompts)
+    """Measured by rendering every prompt with the first seeds."""
     some = completed(samples[:MEASURED_SEEDS])
-    review = Review("reviewer-name", (8,) * len(CRITERIA), "word " * 25)
-    shown = (synthesis.min_examples + synthesis.max_examples) // 2
-
-    def rendered(sample: Sample, place: int) -> Iterator[Prompt[Any]]:
-        examples = [some[(place + i) % len(some)] for i in range(min(shown, len(some)))]
-        text, answer = sample.instruction, sample.response or sample.instruction
-        yield from (prompts.domain(text), prompts.summary(text), prompts.keywords(text))
-        yield prompts.new_keywords(sample.domain, examples)
-        yield prompts.instruction(sample.domain, sample.keywords, [e.summary for e in examples])
-        yield from (prompts.instruction_review(text), prompts.response(text), prompts.response_review(text, answer))
-        yield prompts.adjudication(text, answer, [review] * 3)
-
     found: dict[str, list[int]] = {}
-    for place, sample in enumerate(some):
-        for prompt in rendered(sample, place):
-            found.setdefault(prompt.kind, []).append(count(prompt.messages))
+    for _, prompt in rendered(some, synthesis):
+        found.setdefault(prompt.kind, []).append(count(prompt.messages))
     return Lengths(
         {kind: fmean(values) for kind, values in found.items()},
         fmean([count(s.instruction) for s in some]),
         fmean([count(s.response or s.instruction) for s in some]),
     )
+
+
+def rendered(samples: Sequence[Sample], synthesis: Synthesis) -> Iterator[tuple[Sample, Prompt[Any]]]:
+    """All nine prompts with each of the samples, which stand in for what models write. What they lack is made up."""
+    prompts = family(synthesis.prompts)
+    some = completed(samples)
+    review = Review("reviewer-name", (8,) * len(CRITERIA), "word " * 25)
+    shown = (synthesis.min_examples + synthesis.max_examples) // 2
+    for place, sample in enumerate(some):
+        examples = [some[(place + i) % len(some)] for i in range(min(shown, len(some)))]
+        text, answer = sample.instruction, sample.response or sample.instruction
+        for prompt in (
+            prompts.domain(text), prompts.summary(text), prompts.keywords(text),
+            prompts.new_keywords(sample.domain, examples),
+            prompts.instruction(sample.domain, sample.keywords, [e.summary for e in examples]),
+            prompts.instruction_review(text), prompts.response(text), prompts.response_review(text, answer),
+            prompts.adjudication(text, answer, [review] * 3),
+        ):  # fmt: skip
+            yield sample, prompt
 
 
 def stand_in(values: Assumptions) -> list[Sample]:

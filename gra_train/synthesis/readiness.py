@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from gra_train.chat.dialects import listed_window
 from gra_train.chat.serve import plan_servers, resolve
 from gra_train.data.benchmarks import LM_EVAL, questions
 from gra_train.doctor import Finding
@@ -26,8 +27,11 @@ CHECKPOINT_BYTES = 12
 """Of one parameter in a checkpoint: weights and both moments of AdamW, at most 4 bytes each."""
 
 
-def models(config: Config, *, offline: bool) -> Iterator[Finding]:
-    """One finding for each model of the pool, the large one included, and for the student."""
+def models(config: Config, windows: dict[str, int], *, offline: bool) -> Iterator[Finding]:
+    """One finding for each model of the pool, the large one included, and for the student.
+
+    windows: takes what running servers say of theirs (the smallest of a model's), by the model's name.
+    """
     try:
         pool = resolve(config.pool)
     except UserError as error:
@@ -35,7 +39,7 @@ def models(config: Config, *, offline: bool) -> Iterator[Finding]:
         return
     everyone = [*pool.models, *([pool.large] if pool.large else [])]
     if not offline:
-        answers = asyncio.run(_probe([(m, url) for m in everyone for url in endpoints(m)]))
+        answers = asyncio.run(_probe([(m, url) for m in everyone for url in endpoints(m)], windows))
     for model in everyone:
         topic = model.name or "(no name)"
         if not ways(model):
@@ -87,17 +91,17 @@ def _weights(folder: Path) -> int:
     return sum(f.stat().st_size for f in folder.glob("*") if f.suffix in (".safetensors", ".bin", ".pt"))
 
 
-async def _probe(asked: Sequence[tuple[Model, str]]) -> dict[tuple[str, str], Finding]:
+async def _probe(asked: Sequence[tuple[Model, str]], windows: dict[str, int]) -> dict[tuple[str, str], Finding]:
     """What GET /models says at every endpoint: there, key accepted, model listed."""
     import aiohttp
 
     timeout = aiohttp.ClientTimeout(total=PROBE_S)
     async with aiohttp.ClientSession(timeout=timeout) as session:
-        found = await asyncio.gather(*(_probe_one(session, model, url.rstrip("/")) for model, url in asked))
+        found = await asyncio.gather(*(_probe_one(session, model, url.rstrip("/"), windows) for model, url in asked))
     return {(model.name, url): one for (model, url), one in zip(asked, found, strict=True)}
 
 
-async def _probe_one(session: Any, model: Model, url: str) -> Finding:
+async def _probe_one(session: Any, model: Model, url: str, windows: dict[str, int]) -> Finding:
     import aiohttp
 
     key = os.environ.get(model.api_key_env, "") if model.api_key_env else ""
@@ -114,6 +118,8 @@ async def _probe_one(session: Any, model: Model, url: str) -> Finding:
         return Finding("problem", model.name, f"{url} refuses the API key {named}, status {status}", "mend the key")
     if status != 200:
         return Finding("note", model.name, f"{url} is there, but lists no models (status {status})")
+    if window := listed_window(listed, model.served_name or model.name):
+        windows[model.name] = min(window, windows.get(model.name, window))
     names = [str(m.get("id")) for m in listed.get("data", [])] if isinstance(listed, dict) else []
     served = model.served_name or model.name
     if names and served not in names:
