@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 USAGE = """\
 gra-train COMMAND [name=value ...]      settings and groups: gra-train config --schema
+                                        options of validate, preview, replay, ...: gra-train COMMAND --help
 
   run         an experiment from seeds to the comparison table    gra-train run experiment=mini
   synthesize  GRA on your seeds with your pool                    gra-train synthesize seeds=FILE pool=POOL
@@ -28,7 +29,8 @@ gra-train COMMAND [name=value ...]      settings and groups: gra-train config --
   -m          sweep: gra-train run experiment=mini -m seed=0,1,2,3,4
   run again   reuses what is done and resumes what was interrupted"""
 
-OWN_HELP = ("export", "ledger", "mini", "replay", "table")
+OWN_HELP = ("export", "ledger", "mini", "preview", "replay", "table", "validate")
+"""Commands with options beside settings; the others' --help is the usage."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

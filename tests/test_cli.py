@@ -4,9 +4,11 @@ import os
 import resource
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
+from gra_train.cli import main
 from gra_train.compose import checked, compose, conf_dir, groups, origins
 from gra_train.describe import describe_config, describe_schema
 from gra_train.errors import UserError
@@ -38,6 +40,22 @@ def test_help_is_instant():
     assert done.returncode == 0
     assert "gra-train run experiment=mini" in done.stdout
     assert seconds < 0.4
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        (["preview", "--help"], ["n=5", "annotate=200", "--html FILE"]),
+        (["validate", "experiment=mini", "-h"], ["--offline", "from=RUN", "assume.NAME=VALUE"]),
+        (["replay", "runs/nowhere", "--help"], ["T_mean=7:9:0.5", "committee=", "--fill", "out=FOLDER"]),
+        (["run", "--help"], ["gra-train COMMAND --help"]),
+    ],
+)
+def test_every_option_is_in_a_help(words, options, capsys):
+    with suppress(SystemExit):
+        main(words)
+    said = capsys.readouterr().out
+    assert all(option in said for option in options)
 
 
 WRONG = [

@@ -75,7 +75,7 @@ def read(file: DataFile, *, seed: int = 0, rows: int | None = None, need_respons
                 raise UserError(f"{complaint}. Mend it, or set on_bad_row=skip to leave such rows out.") from None
             skipped.append(complaint)
     if not samples:
-        reason = f" All {len(skipped)} rows were skipped; the first: {skipped[0]}" if skipped else ""
+        reason = f" None of {len(skipped)} fits; the first: {skipped[0]}." if skipped else ""
         raise UserError(f"{file.path} has no rows.{reason} Expected at least one with an instruction and a response.")
     return Loaded(samples, skipped)
 

@@ -1,4 +1,8 @@
-"""`gra-train preview [n=5] [annotate=200] [--html FILE] [overrides]`: a few candidates, told in full.
+"""`gra-train preview [options] [name=value ...]`: a few candidates, told in full.
+
+  n=5             candidates
+  annotate=200    seeds that are annotated at most; with fewer than all, a run draws other examples
+  --html FILE     also as a page
 
 Every prompt as it is sent and every answer as it is read, by the real models through the ledger. The candidates are
 the run's own first ones wherever that is affordable (see `corpus`), so a later run does not ask for them again.
@@ -143,6 +147,9 @@ def _exchanges(heard: Sequence[tuple[str, Request, Any]], attempts: Sequence[Att
 
 def main(words: Sequence[str]) -> int:
     """The command. Returns an exit code; raises UserError."""
+    if {"-h", "--help"} & set(words):
+        print(__doc__)
+        return 0
     from gra_train.compose import compose
     from gra_train.synthesis.preview_view import show
 

@@ -1,9 +1,13 @@
-"""`gra-train replay RUN|experiment=... [T_mean=7:9:0.5] [T_std=1,1.5,2] [committee=1,2,3 or NAMES] [mode=...]
-[dedup=0.85,0.9] [--fill] [out=FOLDER]`: decide again over a finished synthesis, and count what would be kept.
+"""`gra-train replay RUN|experiment=... [options]`: decide again over a finished synthesis, count what would be kept.
 
-Numbers are lists (7,8,9) or ranges (from:to:step); every combination is a row of the table, of sweep.csv and a point of
-sweep.svg. committee: the first k reviewers of each, or only the models named (wren+lark). mode: committee, majority,
-single or none. What is not given is as in the run. Without --fill nothing is asked of any model.
+  T_mean=7:9:0.5, T_std=1,1.5,2    thresholds: lists, or ranges from:to:step
+  committee=1,2,3                  the first k reviewers of each candidate; or the models named (wren+lark)
+  mode=committee,majority          committee, majority, single or none
+  dedup=0.85,0.9                   the cosine from which two instructions are near-duplicates
+  --fill                           ask the models for what the run did not ask; without it nothing is asked
+  out=FOLDER                       where sweep.csv, sweep.svg and data.jsonl go (default: RUN/replay)
+
+What is not given is as in the run. Every combination is a row of the table and of sweep.csv, and a point of sweep.svg.
 """
 
 from __future__ import annotations
@@ -50,7 +54,7 @@ class Source:
 
 def main(words: Sequence[str]) -> int:
     """The command. Returns an exit code; raises UserError."""
-    if not words or words[0] in ("-h", "--help"):
+    if not words or {"-h", "--help"} & set(words):
         print(__doc__)
         return 0 if words else 2
     options, overrides, place = _sorted(words)

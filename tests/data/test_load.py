@@ -213,7 +213,7 @@ def test_bad_rows_can_be_skipped_and_are_counted(file, caplog):
     assert ["line 2" in loaded.skipped[0], "line 3" in loaded.skipped[1]] == [True, True]
     load(DataFile(path=path, on_bad_row="skip"))
     assert "skipped 2 rows" in caplog.text
-    with pytest.raises(UserError, match=r"All 1 rows were skipped; the first: .*line 1"):
+    with pytest.raises(UserError, match=r"None of 1 fits; the first: .*line 1"):
         load(DataFile(path=file("nope\n"), on_bad_row="skip"))
 
 
