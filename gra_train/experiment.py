@@ -257,7 +257,9 @@ class _Builder:
         """prompts: prompt family of what is asked with a rationale."""
         config = self.config
         family = prompts or config.collate.prompts
-        stage = EvaluateStage(config.seed, config.student, config.evaluation, family, config.resources.device)
+        stage = EvaluateStage(
+            config.seed, config.student, config.evaluation, family, config.resources.device, self.ledger
+        )
         return self.once("evaluate", label, stage, inputs)
 
 

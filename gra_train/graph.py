@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +11,8 @@ from typing import Any
 
 from gra_train.locate import MINI, fingerprint, model_folder
 from gra_train.runs import Run, content_hash
-from gra_train.schema import DataFile, Dedup, Model
-from gra_train.settings import change, identity
+from gra_train.schema import DataFile, Dedup, Evaluation, Model
+from gra_train.settings import WITHHELD, change, identity
 from gra_train.stages import STAGES
 from gra_train.synthesis.embed import encoder_folder
 
@@ -57,12 +57,18 @@ def ordered(last: Node) -> Iterator[Node]:
     yield from visit(last)
 
 
+def _answering(serve: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a server of ours that change what it answers."""
+    return {name: serve[name] for name in ("engine", "arguments") if name in serve}
+
+
 def _by_content(value: Any) -> Any:
     """Paths of models and files replaced by fingerprints of what they hold: a changed file is another identity."""
     if isinstance(value, Model):
-        server = {name: value.serve[name] for name in ("engine", "arguments") if name in value.serve}
         path = fingerprint(model_folder(value.path)) if value.path else ""
-        return change(value, path=path, serve=server)
+        return change(value, path=path, serve=_answering(value.serve))
+    if isinstance(value, Evaluation) and vars(value)["serve"] is not WITHHELD:
+        value = change(value, serve=_answering(value.serve))
     if isinstance(value, DataFile):
         outside = value.path and not value.path.startswith(MINI)
         return change(value, path=fingerprint(value.path)) if outside else value

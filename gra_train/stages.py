@@ -142,6 +142,7 @@ class EvaluateStage(Section):
     evaluation: Evaluation = setting()
     prompts: str = setting()
     device: str = setting()
+    ledger: str = setting("", "folder of the shared ledger", identity=False)
 
 
 @dataclass(frozen=True)

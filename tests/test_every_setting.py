@@ -78,6 +78,10 @@ def test_every_experiment_runs_and_every_setting_is_read(tmp_path, transformers_
     code, errors = walk(runs, "synthesize", *MINI, f"pool={ours}", *served, *start, "seeds.limit=2")
     assert code == 0, errors
 
+    base = ["+arms.base.data=none", "compare.baseline=base", "evaluation.engine=chat"]
+    code, errors = walk(runs, "evaluate", *MINI, *base)
+    assert code == 0, errors
+
     code, errors = walk(runs, "synthesize", *MINI, "synthesis.shard=1/2", "seed=1")
     assert code == 0, errors
 

@@ -15,7 +15,7 @@ import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gra_train import progress
 from gra_train.errors import UserError
@@ -24,6 +24,15 @@ from gra_train.evaluation.lm_tasks import load_tasks, task_manager, write_tasks
 from gra_train.evaluation.questions import TASKS
 from gra_train.evaluation.scoring import likeliest, score
 from gra_train.schema import Evaluation
+
+
+class Written(NamedTuple):
+    """What became of an answer: its tokens, whether it was cut at the cap, whether the call failed (no answer)."""
+
+    tokens: int
+    truncated: bool = False
+    failed: bool = False
+
 
 INVALID = "[invalid]"
 """What lm-eval's filters say when nothing could be extracted."""
@@ -41,18 +50,20 @@ def ask(
 ) -> list[dict[str, Any]]:
     """Let a model answer, greedily.
 
-    lm: a model of lm-eval's, with two things more: `written`, which maps a prompt to (tokens of its answer, whether it
-    was cut at the cap), and `bar`, which is set here and told of progress.
+    lm: a model of lm-eval's, with two things more: `written`, which says of a prompt what became of its answer, and
+    `bar`, which is set here and told of progress. `check`, if it has one, refuses tasks that it cannot be asked.
     asked: questions with their `prompt`, the text of the user's turn; the chat template is put around it here.
     benchmarks: how those of our benchmarks are asked and read. template: the YAML in tasks/ for the miniature's.
     Returns rows with task, domain, question_id, instruction, prompt (as the model saw it), prompt_hash, answer,
-    extracted (None: unparseable), gold, correct, truncated (cut at the cap), unparseable, guessed, tokens.
+    extracted (None: unparseable), gold, correct, truncated (cut at the cap), unparseable, guessed, failed, tokens.
     Raises UserError for an unknown task and for a prompt that leaves no room for an answer.
     """
     ours = {one.name: one for one in benchmarks}
     with tempfile.TemporaryDirectory(prefix="gra-train-evaluation-") as folder:
         names = write_tasks(Path(folder), asked, evaluation, benchmarks, template=template)
         tasks = load_tasks(task_manager(Path(folder), names), names)
+        if hasattr(lm, "check"):
+            lm.check(tasks)
         room = _room(lm, asked, benchmarks)
         for name, task in tasks.items():
             cap = ours[name].max_tokens if name in ours else evaluation.max_tokens
@@ -153,9 +164,9 @@ def local(model: Any, tokenizer: Any, batch_size: int) -> Any:
                     before = min((text.find(s) for s in stop if s and s in text), default=len(text))
                     stopped = before < len(text)
                     kept = self.tokenizer(text[:before], add_special_tokens=False)["input_ids"] if stopped else row
-                    self.written[prompt] = (len(kept), not stopped and len(row) >= room)
+                    self.written[prompt] = Written(len(kept), not stopped and len(row) >= room)
                 else:
-                    self.written[prompt] = (length, False)
+                    self.written[prompt] = Written(length)
             self.bar.advance(len(output))
             return output
 
@@ -167,7 +178,7 @@ def local(model: Any, tokenizer: Any, batch_size: int) -> Any:
 def _judged(
     one: Asked,
     samples: Sequence[Mapping[str, Any]],
-    written: Mapping[str, tuple[int, bool]],
+    written: Mapping[str, Written],
     asked: Mapping[tuple[str, str], Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
     """The answers to one of our benchmarks, judged."""
@@ -205,11 +216,9 @@ def _chosen(one: Asked, sample: Mapping[str, Any], question: Mapping[str, Any]) 
     }
 
 
-def _plain(
-    question: Mapping[str, Any], sample: Mapping[str, Any], written: Mapping[str, tuple[int, bool]]
-) -> dict[str, Any]:
+def _plain(question: Mapping[str, Any], sample: Mapping[str, Any], written: Mapping[str, Written]) -> dict[str, Any]:
     prompt = sample["arguments"][0][0]
-    tokens, truncated = written.get(prompt, (0, False))
+    tokens, truncated, failed = written.get(prompt, Written(0))
     return {
         "task": question["task"],
         "domain": question["domain"],
@@ -218,6 +227,7 @@ def _plain(
         "prompt_hash": hashlib.sha256(prompt.encode()).hexdigest()[:16],
         "prompt": prompt,
         "truncated": truncated,
+        "failed": failed,
         "tokens": tokens,
     }
 
@@ -225,7 +235,7 @@ def _plain(
 def _row(
     task: str,
     sample: Mapping[str, Any],
-    written: Mapping[str, tuple[int, bool]],
+    written: Mapping[str, Written],
     asked: Mapping[tuple[str, str], Mapping[str, Any]],
 ) -> dict[str, Any]:
     """One question of lm-eval's log. For lm-eval's own tasks: its first filter, exact_match or accuracy."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from gra_train.stages import EvaluateStage
 
 AVERAGE = "average"
 COLUMNS = ("task", "domain", "question_id", "instruction", "prompt_hash", "prompt", "answer", "extracted", "gold",
-           "correct", "truncated", "unparseable", "guessed", "tokens")  # fmt: skip
+           "correct", "truncated", "unparseable", "guessed", "failed", "tokens")  # fmt: skip
 
 
 def evaluate(config: EvaluateStage, inputs: Mapping[str, Path], out: Path) -> None:
@@ -33,7 +34,7 @@ def evaluate(config: EvaluateStage, inputs: Mapping[str, Path], out: Path) -> No
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from gra_train.evaluation.harness import ask, local
+    from gra_train.evaluation.harness import ask
 
     written = inputs.get("rationales")
     evaluation = config.evaluation
@@ -44,10 +45,9 @@ def evaluate(config: EvaluateStage, inputs: Mapping[str, Path], out: Path) -> No
         )
     benchmarks = [asking.asked(task, evaluation, rationales=bool(written)) for task in asking.ours(evaluation)]
     asked = with_prompts(questions(evaluation), config.prompts, written, benchmarks, evaluation)
-    model, tokenizer = _load(config, inputs.get("model"))
-    lm = local(model, tokenizer, evaluation.batch_size)
     template = "mini_rationale" if written else "mini"
-    rows = ask(lm, asked, evaluation, benchmarks, template=template)
+    with _answering(config, inputs.get("model"), out) as lm:
+        rows = ask(lm, asked, evaluation, benchmarks, template=template)
     table = {column: [row[column] for row in rows] for column in COLUMNS}
     pq.write_table(pa.table(table), out / "questions.parquet")
     scores = summarise(rows, config.evaluation.confidence)
@@ -91,7 +91,8 @@ def with_prompts(
 
 
 def summarise(rows: Iterable[Mapping[str, Any]], confidence: float) -> dict[str, dict[str, Any]]:
-    """Per task, and `average` (plain mean of the tasks): score, n, low, high, unparseable, truncated (counts)."""
+    """Per task, and `average` (plain mean of the tasks): score, n, low, high, and counts: unparseable, truncated,
+    failed (the server did not answer)."""
     by_task: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         by_task[row["task"]].append(row)
@@ -112,7 +113,24 @@ def _entry(estimate: Estimate, rows: Sequence[Mapping[str, Any]]) -> dict[str, A
         "n": len(rows),
         "unparseable": sum(row["unparseable"] for row in rows),
         "truncated": sum(row["truncated"] for row in rows),
+        "failed": sum(row["failed"] for row in rows),
     }
+
+
+@contextmanager
+def _answering(config: EvaluateStage, result: Path | None, out: Path) -> Iterator[Any]:
+    """The evaluated model as lm-eval's LM: HFLM, or through the chat layer, with a server of ours or somebody's."""
+    from gra_train.evaluation.harness import local
+    from gra_train.evaluation.served import answering, served
+
+    model = answering(config, result)
+    block = config.evaluation.batch_size
+    if model is None:
+        yield local(*_load(config, result), block)
+        return
+    ledger = Path(config.ledger) if config.ledger else out.parent / "ledger"
+    with served(model, ledger=ledger, folder=out.parent, block=block, device=config.device) as lm:
+        yield lm
 
 
 def _load(config: EvaluateStage, result: Path | None) -> tuple[Any, Any]:

@@ -66,6 +66,15 @@ class Evaluation(Section):
     )
     confidence: float = setting(0.95, "of every interval", min=0.5, max=0.999)
     dtype: str = setting("float32", "of the evaluated model", choices=DTYPES)
+    engine: str = setting(
+        "hf",
+        "how a model folder answers: hf (lm-eval's own, in this process), chat (in this process, through the ledger), "
+        "or a server that we start for it: vllm, transformers. A student with url= is asked there",
+        choices=("hf", "chat", "vllm", "transformers"),
+    )
+    serve: dict[str, Any] = setting(
+        {}, "how that server is started, as pool.serve, e.g. {python: /envs/vllm/bin/python}"
+    )
 
 
 @dataclass(frozen=True)
