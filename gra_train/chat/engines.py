@@ -64,8 +64,12 @@ def vllm_name(models: Sequence[Model], model: Model) -> str:
     return model.name if adapter_base(model.path) else next(m.name for m in models if not adapter_base(m.path))
 
 
-def vllm(models: Sequence[Model], settings: Serve, *, port: int) -> list[str]:
-    """`vllm serve` of the models' common base, adapters as LoRA modules."""
+def vllm(models: Sequence[Model], settings: Serve, *, port: int, cpu: bool) -> list[str]:
+    """`vllm serve` of the models' common base, adapters as LoRA modules.
+
+    On the CPU prompts are read in one piece: a seeded request whose prompt is read in several ends the engine there
+    ("CPU Generator does not use offset", docs/log.md).
+    """
     first = models[0]
     adapters = {m.name: model_folder(m.path) for m in models if adapter_base(m.path)}
     base = model_folder(adapter_base(first.path) or first.path)
@@ -75,6 +79,7 @@ def vllm(models: Sequence[Model], settings: Serve, *, port: int) -> list[str]:
     command += ["--served-model-name", *own, "--host", "127.0.0.1", "--port", str(port), "--dtype", first.dtype]
     # decoding is what a request asks for, not what generation_config.json adds (its end tokens still count)
     command += ["--generation-config", "vllm", "--disable-uvicorn-access-log"]
+    command += ["--no-enable-chunked-prefill"] * cpu
     if settings.tensor_parallel > 1:
         command += ["--tensor-parallel-size", str(settings.tensor_parallel)]
     if first.revision and not Path(base).is_dir():

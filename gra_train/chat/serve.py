@@ -64,7 +64,7 @@ class Plan:
         if self.settings.engine == "transformers":
             command = engines.transformers(self.models[0], self.settings, port=port, cpu=self.cpu, folder=folder)
         else:
-            command = engines.vllm(self.models, self.settings, port=port)
+            command = engines.vllm(self.models, self.settings, port=port, cpu=self.cpu)
         return [*command, *self.settings.arguments]
 
     @cached_property
