@@ -244,7 +244,7 @@ class _Builder:
         found = {f"{name}.data": data, f"{name}.scores": self.evaluate(name, {"model": student})}
         if arm.data in ("gra", "integrated") and node:
             found[f"synthesis.{name}" if arm.synthesis or arm.rounds else "synthesis"] = node
-        return found | method_rows(self, name, arm, student)
+        return found | method_rows(self, name, arm, student, data)
 
     def _train(self, stage: str, label: str, train: Train, inputs: dict[str, Node]) -> Node:
         config = self.config

@@ -110,7 +110,8 @@ class SftStage(Section):
 class CollateStage(Section):
     """What the stages of COLLATE share; each adds which part it is.
 
-    ift         inputs: model?                                  -> model/ (M_IFT), splits.json
+    (with collate.own_data also: data, the arm's own training set)
+    ift         inputs: model?                                  -> model/ (M_IFT), splits.json, losses.json
     distinct    inputs: ift; provider s                         -> model/ (RP_s(0)), pairs.jsonl
     merit       inputs: ift, provider_0 ... provider_{S-1}      -> rationales.jsonl, pairs_<s>.jsonl, statistics.json
     tune        inputs: provider (RP_s(i-1)), merit; provider s -> model/ (RP_s(i))
@@ -127,6 +128,7 @@ class CollateStage(Section):
     ranks: int = setting()
     provider: int = setting(0, "which provider s")
     iteration: int = setting(0, "which iteration i")
+    benchmarks: dict[str, DataFile] = setting({}, "where the questions of collate.decontaminate.against are")
     ledger: str = setting("", "folder of the shared ledger", identity=False)
 
 
@@ -179,11 +181,11 @@ STAGES: dict[str, Stage] = {
     "distill": Stage("gra_train.synthesis.stages:distill", DistillStage),
     "dataset": Stage("gra_train.data.dataset:dataset", DatasetStage),
     "sft": Stage("gra_train.training.stages:sft", SftStage),
-    "ift": Stage("gra_train.collate.stages:ift", CollateStage),
+    "ift": Stage("gra_train.collate.stages:ift", CollateStage, version=2),
     "distinct": Stage("gra_train.collate.stages:distinct", CollateStage),
-    "merit": Stage("gra_train.collate.stages:merit", CollateStage),
+    "merit": Stage("gra_train.collate.guided:merit", CollateStage, version=2),
     "tune": Stage("gra_train.collate.stages:tune", CollateStage),
-    "rationales": Stage("gra_train.collate.stages:rationales", CollateStage),
+    "rationales": Stage("gra_train.collate.guided:rationales", CollateStage),
     "answerer": Stage("gra_train.collate.stages:answerer", CollateStage),
     "evaluate": Stage("gra_train.evaluation.stages:evaluate", EvaluateStage),
     "compare": Stage("gra_train.reporting.stages:compare", CompareStage, version=2),

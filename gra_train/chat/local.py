@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from gra_train.chat import prefixes
 from gra_train.chat.constrain import Compiler, Constraints
 from gra_train.chat.decoding import Decoder
 from gra_train.chat.protocol import Completion, Likelihood, Reply, Request, TokenLogProbs, is_raw
@@ -82,6 +83,15 @@ class LocalModel:
         return tuple(sorted(i for i in ids if i is not None))
 
     @cached_property
+    def _shares(self) -> bool:
+        """Whether the network can go on from a repeated cache (not: other arguments, windows that slide, states)."""
+        config = self.network.config.get_text_config()
+        kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+        slides = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+        needed = ("position_ids", "past_key_values", "logits_to_keep")
+        return kinds == {"full_attention"} and not slides and all(_takes(self.network, name) for name in needed)
+
+    @cached_property
     def vocabulary(self) -> int:
         return int(self.network.get_output_embeddings().weight.shape[0])
 
@@ -114,8 +124,20 @@ class LocalModel:
         return Prepared(request, *likelihood_ids(self.tokenizer, request))
 
     def plan(self, prepared: Sequence[Prepared]) -> list[list[int]]:
-        """Batches of indices: by kind, then by length, within the token budget. A batch planned again is itself."""
-        order = sorted(range(len(prepared)), key=lambda i: (*prepared[i].shape, i))
+        """Batches of indices: by kind, then by length, within the token budget. A batch planned again is itself.
+
+        Likelihoods whose prompts share long prefixes come last, in batches of their own (prefixes.py).
+        """
+        asked = [i for i, one in enumerate(prepared) if one.shape[0]]
+        sharing: list[list[int]] = []
+        if asked and self._shares:
+            rows = [prepared[i] for i in asked]
+            found, _ = prefixes.plan(
+                [r.prompt for r in rows], [r.continuation for r in rows], budget=self.batch_tokens, window=self.window
+            )
+            sharing = [[asked[k] for k in batch] for batch in found]
+        apart = set(range(len(prepared))) - {i for batch in sharing for i in batch}
+        order = sorted(apart, key=lambda i: (*prepared[i].shape, i))
         batches: list[list[int]] = []
         for i in order:  # ascending, so the newcomer is the longest of its batch
             kind, length = prepared[i].shape[0], min(prepared[i].shape[1], self.window)
@@ -124,7 +146,7 @@ class LocalModel:
                 last.append(i)
             else:
                 batches.append([i])
-        return batches
+        return batches + sharing
 
     def answer_batch(self, prepared: Sequence[Prepared]) -> list[Any]:
         """Answers to one planned batch (all of one kind), in order."""
@@ -177,14 +199,17 @@ class LocalModel:
     def _score(self, prompts: Sequence[list[int]], continuations: Sequence[list[int]]) -> list[TokenLogProbs]:
         """Right-padded (causal attention never looks right, so no mask), with only the logits that are asked for.
 
-        Tokens beyond the model's window get -inf: it can give them no probability.
+        Tokens beyond the model's window get -inf: it can give them no probability. Prefixes that prompts share are
+        computed once.
         """
+        if (shared := self._score_shared(prompts, continuations)) is not None:
+            return shared
         rows = [(p + c)[: self.window] for p, c in zip(prompts, continuations, strict=True)]
         width = max(map(len, rows))
         ids = torch.full((len(rows), width), self.end_ids[0] if self.end_ids else 0)
         for i, row in enumerate(rows):
             ids[i, : len(row)] = torch.tensor(row)
-        first = max(0, min(len(p) for p in prompts) - 1)  # logits at position t speak of token t + 1
+        first = max(0, min(width, *map(len, prompts)) - 1)  # logits at position t speak of token t + 1
         columns = torch.arange(first, width, device=self.device)
         keep = {"logits_to_keep": columns} if _takes(self.network, "logits_to_keep") else {}
         logits = self.network(input_ids=ids.to(self.device), use_cache=False, **keep).logits
@@ -198,9 +223,26 @@ class LocalModel:
             target = torch.tensor(continuation[:inside], device=row.device, dtype=torch.long)
             values = row.gather(-1, target[:, None]).squeeze(-1) - row.logsumexp(-1)
             values = [float(v) for v in values.tolist()] + [float("-inf")] * (len(continuation) - inside)
-            texts = self.tokenizer.batch_decode([[t] for t in continuation])
-            answers.append(TokenLogProbs(tuple(values), tuple(texts)))
+            answers.append(self._token_log_probs(values, continuation))
         return answers
+
+    def _score_shared(
+        self, prompts: Sequence[list[int]], continuations: Sequence[list[int]]
+    ) -> list[TokenLogProbs] | None:
+        """As `_score`, prefixes first; None where nothing is shared, or this model cannot."""
+        if not self._shares or max(len(p) + len(c) for p, c in zip(prompts, continuations, strict=True)) > self.window:
+            return None
+        found = prefixes.groups(prompts)
+        if not any(group.shared for group in found):
+            return None
+        values = prefixes.score(self.network, prompts, continuations, found)
+        if values is None:
+            self._shares = False
+            return None
+        return [self._token_log_probs(*pair) for pair in zip(values, continuations, strict=True)]
+
+    def _token_log_probs(self, values: Sequence[float], continuation: Sequence[int]) -> TokenLogProbs:
+        return TokenLogProbs(tuple(values), tuple(self.tokenizer.batch_decode([[t] for t in continuation])))
 
 
 def _takes(network: Any, argument: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from gra_train.locate import MINI
 from gra_train.records import Record
 from gra_train.schema import DataFile
 
+log = logging.getLogger(__name__)
 ANSWER_MARK = "####"
 """GSM8K's and the miniature's: what stands before it is the rationale, what stands behind it the answer."""
 
@@ -24,12 +26,13 @@ _TASKS = 2_000_003  # the miniature's task data come from another stream than it
 
 @dataclass(frozen=True, slots=True)
 class Task(Record):
-    """An instruction I with its gold answer A and, in rationale data, its gold rationale R."""
+    """An instruction I with its gold answer A and, in rationale data, its gold rationale R. domain: "" if unknown."""
 
     id: str
     instruction: str
     answer: str
     rationale: str = ""
+    domain: str = ""
 
 
 def number(*parts: object) -> int:
@@ -37,8 +40,8 @@ def number(*parts: object) -> int:
     return int.from_bytes(blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()) >> 33
 
 
-def tasks(file: DataFile, *, seed: int, need_rationale: bool = False) -> list[Task]:
-    """The tasks of a data set, in its order, with ids that no two share.
+def tasks(file: DataFile, *, seed: int, need_rationale: bool = False, what: str = "") -> list[Task]:
+    """The tasks of a data set, in its order, with ids that no two share. what: how messages call it (else its path).
 
     A row's rationale is its `rationale` column, or what its response says before `####`; its answer is the rest.
     Raises UserError: no path, nothing there, a row without instruction or answer (or rationale, where it is needed).
@@ -48,6 +51,7 @@ def tasks(file: DataFile, *, seed: int, need_rationale: bool = False) -> list[Ta
     if file.path.startswith(MINI):
         return _miniature(file, seed)
     found: list[Task] = []
+    skipped: list[str] = []
     to_fields = None
     for row in read_rows(file):
         if file.limit is not None and len(found) >= file.limit:
@@ -60,8 +64,13 @@ def tasks(file: DataFile, *, seed: int, need_rationale: bool = False) -> list[Ta
         except BadRow as bad:
             if file.on_bad_row == "stop":
                 raise UserError(f"{file.path}, {row.place}: {bad}. Mend it, or set on_bad_row=skip.") from None
+            skipped.append(f"{row.place}: {bad}")
+    name = what or file.path
+    if skipped:
+        log.warning("%s: skipped %d rows; the first: %s", name, len(skipped), skipped[0])
     if not found:
-        raise UserError(f"{file.path} has no usable rows: expected an instruction and an answer in each.")
+        needed = "an instruction, a rationale and an answer" if need_rationale else "an instruction and an answer"
+        raise UserError(f"{name} has no usable rows: expected {needed} in each ({len(skipped)} were skipped).")
     return found
 
 
@@ -77,11 +86,28 @@ def split(items: Sequence[Task], count: int, seed: int) -> tuple[list[Task], lis
     return order[count:], order[:count]
 
 
-def parts(items: Sequence[Task], count: int, seed: int) -> list[list[Task]]:
-    """`count` random parts of equal size (the first ones take the remainder). Together they are the items."""
+def parts(items: Sequence[Task], count: int, seed: int, *, by: str = "random") -> list[list[Task]]:
+    """`count` parts that are together the items. by "random": of equal size (the first ones take the remainder).
+
+    by "domain": whole domains; each goes to the part that is smallest so far, large domains first. Raises UserError for
+    fewer domains than parts, for then some provider would have nothing to learn from.
+    """
     order = list(items)
     random.Random(number("parts", seed)).shuffle(order)
-    return [order[s::count] for s in range(count)]
+    if by == "random":
+        return [order[s::count] for s in range(count)]
+    domains: dict[str, list[Task]] = {}
+    for item in order:
+        domains.setdefault(item.domain, []).append(item)
+    if len(domains) < count:
+        raise UserError(
+            f"collate.split=domain: the data name {len(domains)} domains ({', '.join(sorted(domains))[:200]}), too few "
+            f"for collate.providers={count}. Give the rows a `domain` column, or set collate.split=random."
+        )
+    found: list[list[Task]] = [[] for _ in range(count)]
+    for name in sorted(domains, key=lambda name: (-len(domains[name]), name)):
+        min(found, key=len).extend(domains[name])
+    return found
 
 
 def _task(name: str, fields: dict, need_rationale: bool) -> Task:
@@ -95,7 +121,7 @@ def _task(name: str, fields: dict, need_rationale: bool) -> Task:
     for key, value in (values | ({"rationale": rationale} if need_rationale else {})).items():
         if not value:
             raise BadRow(f"it has no {key}")
-    return Task(name, **values, rationale=rationale)
+    return Task(name, **values, rationale=rationale, domain=str(fields.get("domain") or ""))
 
 
 def _miniature(file: DataFile, seed: int) -> list[Task]:
@@ -111,4 +137,6 @@ def _miniature(file: DataFile, seed: int) -> list[Task]:
         raise UserError(f"{file.path!r}: no domain {domain!r}.{nearest(domain, DOMAINS)} Known: {', '.join(DOMAINS)}.")
     count, only = file.limit or DEFAULT_MINI_ROWS, domain or None
     rows = rationale_rows(count, seed, only) if name == "rationales" else task_rows(count, seed + _TASKS, only)
-    return [Task(str(i), r["instruction"], r["answer"], r.get("rationale", "")) for i, r in enumerate(rows)]
+    return [
+        Task(str(i), r["instruction"], r["answer"], r.get("rationale", ""), r["domain"]) for i, r in enumerate(rows)
+    ]

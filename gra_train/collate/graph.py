@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from gra_train.errors import UserError
+from gra_train.data.benchmarks import benchmarks
+from gra_train.errors import UserError, nearest
 from gra_train.graph import Node
-from gra_train.schema import Arm, Collate, Config
-from gra_train.settings import only, overlaid
+from gra_train.schema import Arm, Collate, Config, Model, Preference, Resources
+from gra_train.settings import change, only, overlaid
 from gra_train.stages import CollateStage
 
 Rows = dict[str, Node]
@@ -32,25 +33,43 @@ class Maker(Protocol):
 
 @dataclass(frozen=True)
 class Method:
-    """What a builder of nodes has: the graph, and the settings of COLLATE as this arm has them."""
+    """What a builder of nodes has: the graph, the settings of COLLATE as this arm has them, and the arm's own training
+    set (None: it has none)."""
 
     graph: Maker
     collate: Collate
+    data: Node | None = None
 
-    def stage(self, stage: str, label: str, inputs: dict[str, Node], *, provider: int = 0, iteration: int = 0) -> Node:
-        """A node of a stage with a CollateStage configuration; its identity holds what READS lists for the stage."""
-        config = self.graph.config
+    def stage(
+        self,
+        stage: str,
+        label: str,
+        inputs: dict[str, Node],
+        *,
+        provider: int = 0,
+        iteration: int = 0,
+        model: Model | None = None,
+    ) -> Node:
+        """A node of a stage with a CollateStage configuration; its identity holds what READS lists for the stage.
+
+        model: in place of config.student.
+        """
+        config, reads = self.graph.config, READS[stage]
         asks = ("tasks", "limit", "split", "questions") if stage in READS_QUESTIONS else ()
+        apart = benchmarks(self.collate.decontaminate, config.evaluation) if "decontaminate" in reads else {}
+        if self.data and self.collate.own_data in ("both", *(what for name, what in OWN.items() if name in reads)):
+            inputs = inputs | {"data": self.data}
         fixed = CollateStage(
             seed=config.seed,
-            model=config.student,
-            collate=only(self.collate, *READS[stage]),
+            model=model or config.student,
+            collate=only(self.collate, *reads),
             evaluation=only(config.evaluation, *asks),
             deepspeed=config.deepspeed,
             device=config.resources.device,
             ranks=config.resources.ranks,
             provider=provider,
             iteration=iteration,
+            benchmarks=apart,
             ledger=self.graph.ledger,
         )
         return self.graph.once(stage, label, fixed, inputs)
@@ -61,7 +80,7 @@ class Method:
 
 def collate(method: Method, arm: str, base: Node | None) -> Rows:
     """The three stages of COLLATE on top of an arm's student, and a row of the table after each."""
-    providers = range(method.collate.providers)
+    starts = _families(method)
     start = {"model": base} if base else {}
     ift = method.stage("ift", arm, start)
     found: Rows = {}
@@ -73,30 +92,65 @@ def collate(method: Method, arm: str, base: Node | None) -> Rows:
         found[f"{arm} + COLLATE {step}.scores"] = scores
         return written
 
-    first = report("M_IFT", [ift])
-    current = [method.stage("distinct", f"{arm}-p{s}", {"ift": ift}, provider=s) for s in providers]
-    last = report("stage 2", current)
+    answerers = {"M_IFT rationales, answerer": report("M_IFT", [ift])}
+    clones = [method.stage("ift", f"{arm}-{one.name}", {}, model=one) if one else ift for one in starts]
+    current = [
+        method.stage("distinct", f"{arm}-p{s}", {"ift": clone}, provider=s, model=starts[s])
+        for s, clone in enumerate(clones)
+    ]
+    answerers["stage 2, answerer"] = last = report("stage 2", current)
     for i in range(1, method.collate.iterations + 1):
         writers = {"ift": ift} | {f"provider_{s}": node for s, node in enumerate(current)}
         merit = method.stage("merit", f"{arm}-i{i}", writers, iteration=i)
         found[f"collate.{arm}.{i}"] = merit
         current = [
-            method.stage("tune", f"{arm}-i{i}-p{s}", {"provider": node, "merit": merit}, provider=s, iteration=i)
+            method.stage(
+                "tune", f"{arm}-i{i}-p{s}", {"provider": node, "merit": merit}, provider=s, iteration=i, model=starts[s]
+            )
             for s, node in enumerate(current)
         ]
-        last = report(f"iteration {i}", current)
-    for step, written in (("M_IFT rationales, answerer", first), ("answerer", last)):
+        answerers[f"iteration {i}, answerer"] = last = report(f"iteration {i}", current)
+    shown = answerers if method.collate.answerer_each else dict([next(iter(answerers.items()))])
+    for step, written in [*shown.items(), ("answerer", last)]:
+        if written is last and step != "answerer":
+            continue
         answerer = method.stage("answerer", f"{arm}-{step}", start | {"rationales": written})
         scores = method.evaluate(f"{arm}-{step}", {"model": answerer, "rationales": written})
         found[f"{arm} + COLLATE {step}.scores"] = scores
     return found
 
 
+def _families(method: Method) -> list[Model | None]:
+    """The model that each provider starts from; None: the arm's own M_IFT, as published. Raises UserError."""
+    names, pool = method.collate.families, {model.name: model for model in method.graph.config.pool.models}
+    for name in names:
+        if name not in pool:
+            raise UserError(
+                f"collate.families: the pool has no {name!r}.{nearest(name, list(pool))} It has: {', '.join(pool)}."
+            )
+        if not pool[name].path:
+            raise UserError(f"collate.families: {name!r} is behind a server; a provider is trained, so give its path=.")
+    return [pool[names[s % len(names)]] if names else None for s in range(method.collate.providers)]
+
+
+def _adapters(collate: Collate, resources: Resources) -> Collate:
+    """The settings with collate.share said in those of the trainings: adapters that stay apart from M_IFT."""
+    one_gpu = resources.device == "cuda" and resources.ranks == 1
+    if collate.share == "copies" or (collate.share == "auto" and not one_gpu):
+        return collate
+
+    def adapted(train: Preference) -> Preference:
+        lora = change(train.lora if train.lora.r else change(train.lora, r=16, alpha=32), merge=False)
+        return change(train, lora=lora, lr=collate.adapter_lr)
+
+    return change(collate, stage2=adapted(collate.stage2), stage3=adapted(collate.stage3))
+
+
 METHODS: dict[str, Callable[[Method, str, Node | None], Rows]] = {"collate": collate}
 """Builders by arms.NAME.method. Baselines (`gra_train.collate.baselines`) are added here."""
 
 
-def rows(graph: Maker, name: str, arm: Arm, base: Node | None) -> Rows:
+def rows(graph: Maker, name: str, arm: Arm, base: Node | None, data: Node | None = None) -> Rows:
     """The rows that arms.NAME.method adds to the table. Raises UserError for a method that is not there, or settings of
     collate that nothing would read."""
     settings = overlaid(graph.config.collate, arm.collate, f"arms.{name}.collate.")
@@ -107,19 +161,30 @@ def rows(graph: Maker, name: str, arm: Arm, base: Node | None) -> Rows:
     if arm.method not in METHODS:
         known = ", ".join(("none", *METHODS))
         raise UserError(f"arms.{name}.method={arm.method!r} is not built yet: choose one of {known}.")
-    return METHODS[arm.method](Method(graph, settings), name, base)
+    if settings.own_data != "none" and data is None:
+        raise UserError(
+            f"arms.{name}.collate.own_data={settings.own_data}: data={arm.data} gives the arm no rows of its own."
+        )
+    return METHODS[arm.method](Method(graph, _adapters(settings, graph.config.resources), data), name, base)
 
 
-SPLITS = ("rationale_data", "validation_rows", "providers", "prompts")
-WRITING = ("temperature", "top_p", "max_tokens", "block")
+OWN = {"rationale_data": "rationales", "task_data": "tasks"}
+"""What collate.own_data calls the data of each setting."""
+GOLD = ("rationale_data", "own_data")
+TASKS = ("task_data", "own_data", "decontaminate")
+SPLITS = ("validation_rows", "providers", "prompts")
+WRITING = ("temperature", "top_p", "max_tokens", "block", "serve")
 READS = {
-    "ift": ("rationale_data", "answer_data", "validation_rows", "prompts", "answers_from_rationale_rows", "ift"),
-    "distinct": (*SPLITS, "stage2_temperature", "top_p", "max_tokens", "block", "stage2", "beta", "loss"),
-    "merit": (*WRITING, "task_data", "providers", "prompts", "filter", "redraw_splits"),
+    "ift": (*GOLD, "decontaminate", "answer_data", "validation_rows", "prompts", "answers_from_rationale_rows",
+            "block", "ift"),
+    "distinct": (*GOLD, *SPLITS, "split", "stage2_temperature", "top_p", "max_tokens", "block", "serve", "stage2",
+                 "beta", "loss"),
+    "merit": (*WRITING, *TASKS, "providers", "prompts", "candidates", "selection", "judging", "filter", "leak_filter",
+              "max_length_ratio", "refine", "split", "redraw_splits"),
     "tune": ("prompts", "stage3", "beta", "loss"),
-    "rationales": (*SPLITS, *WRITING, "task_data"),
-    "answerer": ("prompts", "answerer", "task_data"),
-}
+    "rationales": (*GOLD, *WRITING, *TASKS, "prompts"),
+    "answerer": ("prompts", "answerer"),
+}  # fmt: skip
 """The settings each stage of COLLATE reads: a sweep over beta does not train M_IFT again. Baselines add theirs."""
 READS_QUESTIONS = {"rationales"}
 """Stages that also read which questions are asked (evaluation.tasks and their number)."""

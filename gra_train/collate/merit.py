@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gra_train import progress
-from gra_train.chat.pool import open_pool
 from gra_train.chat.protocol import Ask, Likelihood, TokenLogProbs
 from gra_train.collate import modes
 from gra_train.collate.data import Task
 from gra_train.collate.providers import Calls
-from gra_train.schema import Model
+from gra_train.schema import Model, Serve
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,13 @@ class Merit:
 
 
 def score(scorer: Model, tasks: Sequence[Task], candidates: Sequence[Sequence[str]], *, calls: Calls) -> list[Merit]:
-    """The merit of every candidate rationale: candidates[i] are those of tasks[i]. One prefill per candidate."""
+    """The merit of every candidate rationale: candidates[i] are those of tasks[i].
+
+    In process, what the prompts of a block share (the instruction, for the candidates of a task) is computed once
+    (chat/prefixes.py). Behind a server of ours (vLLM; others give no prompt log-probabilities and are not asked) its
+    prefix cache does that.
+    """
+    calls = calls if calls.serve.engine == "vllm" else replace(calls, serve=Serve())
 
     def story(task: Task, texts: Sequence[str]) -> Any:
         async def tell(ask: Ask) -> Merit:
@@ -51,7 +56,7 @@ def score(scorer: Model, tasks: Sequence[Task], candidates: Sequence[Sequence[st
         return tell
 
     with (
-        open_pool([scorer], ledger=calls.ledger, device=calls.device) as pool,
+        calls.open([scorer]) as pool,
         progress.task(f"merit by {scorer.name}", total=len(tasks), unit="tasks") as bar,
     ):
         bar.also = pool.health
@@ -59,7 +64,7 @@ def score(scorer: Model, tasks: Sequence[Task], candidates: Sequence[Sequence[st
         return pool.run(stories, block=calls.block, on_done=bar.advance)
 
 
-def mean_per_token(merits: Sequence[Merit], candidate: int | None) -> float:
-    """Mean over tasks of the answer's mean log-probability per token, with a candidate (None: without a rationale)."""
-    values = [(m.baseline if candidate is None else m.candidates[candidate]) / max(m.tokens, 1) for m in merits]
+def mean_per_token(merits: Sequence[Merit], *candidates: int | None) -> float:
+    """Mean over tasks (and candidates) of the answer's mean log-probability per token (None: without a rationale)."""
+    values = [(m.baseline if c is None else m.candidates[c]) / max(m.tokens, 1) for c in candidates for m in merits]
     return math.fsum(values) / len(values)

@@ -22,6 +22,15 @@ TASKS = {
         "Give the answer to the instruction. A rationale by another assistant is shown: use it where it is sound. "
         "Write the answer alone, without explanation."
     ),
+    "refine": (
+        "Another assistant will read a rationale and then give the answer to the instruction. The rationale is shown: "
+        "mend what is wrong in it, add what is missing, leave out what does not help. Write the whole rationale anew."
+    ),
+    "judge": (
+        "A rationale for the instruction is shown. Rate it from 0 to 5 points: one point each if it is about the "
+        "instruction, is correct, is complete, is clear, and leads straight to the right answer. Write one sentence "
+        "of reasons, then `Score: N` on a line of its own."
+    ),
 }
 _MARKERS = re.compile(r"<<<|>>>")
 
@@ -41,6 +50,27 @@ def answer_with_rationale(family: str, instruction: str, rationale: str) -> str:
     if family == "mini":
         return mini.answer_with(instruction, rationale)
     return _skeleton("answer_with_rationale", Instruction=instruction, Rationale=rationale)
+
+
+def refine(family: str, instruction: str, rationale: str) -> str:
+    """[I;R] -> R: a better rationale. The miniature's models were not taught this: they see both as one question."""
+    if family == "mini":
+        return mini.explain(f"{instruction} {rationale}")
+    return _skeleton("refine", Instruction=instruction, Rationale=rationale)
+
+
+def judge(instruction: str, rationale: str) -> str:
+    """[I;R] -> points, for models that can write them."""
+    return _skeleton("judge", Instruction=instruction, Rationale=rationale)
+
+
+_SCORE = re.compile(r"score:\s*([0-5])(?!\d|\.\d)", re.IGNORECASE)
+
+
+def read_points(text: str) -> float | None:
+    """What a judge gave: the last `Score: N`, 0 to 5. None: unparseable."""
+    found = _SCORE.findall(text)
+    return float(found[-1]) if found else None
 
 
 def _skeleton(mode: str, **fields: str) -> str:

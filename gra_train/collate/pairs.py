@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 from statistics import fmean, quantiles
 from typing import Any
 
@@ -13,21 +15,54 @@ from gra_train.collate.merit import Merit
 from gra_train.records import PreferencePair
 
 EQUAL, FILTERED, KEPT = "equal", "no_better_than_none", "kept"
+LEAKED, LONGER, UNJUDGED = "states_the_answer", "much_longer", "unjudged"
+DROPPED = (EQUAL, FILTERED, LEAKED, LONGER, UNJUDGED)
 
 
-def choose(texts: Sequence[str], merit: Merit, *, filter: bool = True) -> tuple[str, int, int]:
+@dataclass(frozen=True)
+class Rules:
+    """Which pairs are kept: collate.filter, collate.leak_filter, collate.max_length_ratio."""
+
+    filter: bool = True
+    leak_filter: bool = False
+    max_length_ratio: float | None = None
+
+
+PUBLISHED = Rules()
+
+
+def choose(
+    texts: Sequence[str],
+    merit: Merit,
+    rules: Rules = PUBLISHED,
+    *,
+    answer: str = "",
+    points: Sequence[float | None] | None = None,
+) -> tuple[str, int, int]:
     """(fate, winner, loser) of one task: winner = argmax, loser = argmin of merit, as indices of its candidates.
 
+    points: what a judge gave each candidate, in place of merit (None: it gave none, and the candidate is left out).
     EQUAL: one candidate, equal merits or equal texts. FILTERED: the winner does not make the answer strictly likelier
-    than no rationale does. The first of several best (worst) candidates wins (loses).
+    than no rationale does. LEAKED: fewer than two candidates do not state the answer. LONGER: the winner has more than
+    max_length_ratio times the loser's words. UNJUDGED: fewer than two candidates have points.
+    The first of several best (worst) candidates wins (loses).
     """
-    values = merit.candidates
-    winner = max(range(len(values)), key=lambda s: values[s])
-    loser = min(range(len(values)), key=lambda s: values[s])
-    if values[winner] == values[loser] or texts[winner].strip() == texts[loser].strip():
+    values = merit.candidates if points is None else points
+    judged = {s: value for s, value in enumerate(values) if value is not None}
+    if len(judged) < 2:
+        return EQUAL if len(values) < 2 else UNJUDGED, 0, 0
+    usable = [s for s in judged if not (rules.leak_filter and leaks(texts[s], answer))]
+    if len(usable) < 2:
+        return LEAKED, 0, 0
+    winner = max(usable, key=lambda s: judged[s])
+    loser = min(usable, key=lambda s: judged[s])
+    if judged[winner] == judged[loser] or texts[winner].strip() == texts[loser].strip():
         return EQUAL, winner, loser
-    if filter and not values[winner] > merit.baseline:
+    if rules.filter and not merit.candidates[winner] > merit.baseline:
         return FILTERED, winner, loser
+    longest = rules.max_length_ratio
+    if longest is not None and words(texts[winner]) > longest * max(words(texts[loser]), 1):
+        return LONGER, winner, loser
     return KEPT, winner, loser
 
 
@@ -36,19 +71,25 @@ def make_pairs(
     texts: Sequence[Sequence[str]],
     merits: Sequence[Merit],
     prompts: Sequence[str],
+    rules: Rules = PUBLISHED,
     *,
-    filter: bool = True,
+    points: Sequence[Sequence[float | None]] | None = None,
 ) -> tuple[list[PreferencePair], list[str]]:
     """The kept pairs, in the order of the tasks, and every task's fate. prompts: the I -> R prompt of each task."""
     pairs, fates = [], []
-    for task, own, merit, prompt in zip(tasks, texts, merits, prompts, strict=True):
-        fate, winner, loser = choose(own, merit, filter=filter)
+    for i, (task, own, merit, prompt) in enumerate(zip(tasks, texts, merits, prompts, strict=True)):
+        fate, winner, loser = choose(own, merit, rules, answer=task.answer, points=points[i] if points else None)
         fates.append(fate)
         if fate == KEPT:
             margin = merit.candidates[winner] - merit.candidates[loser]
             info = {"winner": winner, "loser": loser, "baseline": merit.baseline}
             pairs.append(PreferencePair(task.id, prompt, own[winner], own[loser], margin, info))
     return pairs, fates
+
+
+def words(text: str) -> int:
+    """Length of a rationale, the same for every tokenizer."""
+    return len(text.split())
 
 
 def leaks(rationale: str, answer: str) -> bool:
@@ -59,33 +100,47 @@ def leaks(rationale: str, answer: str) -> bool:
 
 
 def statistics(
-    pairs: Sequence[PreferencePair], fates: Sequence[str], answers: Mapping[str, str], names: Sequence[str]
+    pairs: Sequence[PreferencePair], fates: Sequence[str], answers: Mapping[str, str], owners: Sequence[str]
 ) -> dict[str, Any]:
     """What an iteration's pairs are like; lengths in words, margins in nats, shares of the pairs.
 
-    answers: gold answer by task id; names: the providers in the order of the candidates. Empty pairs: counts only.
+    answers: gold answer by task id; owners: who wrote each candidate, in their order. Empty pairs: counts only.
     """
     counts = Counter(fates)
     found: dict[str, Any] = {
         "tasks": len(fates),
         "pairs": len(pairs),
         "kept_share": len(pairs) / max(len(fates), 1),
-        "dropped": {reason: counts[reason] for reason in (EQUAL, FILTERED)},
+        "dropped": {reason: counts[reason] for reason in DROPPED if counts[reason] or reason in (EQUAL, FILTERED)},
     }
     if not pairs:
         return found
     margins = [pair.margin for pair in pairs]
-    won = Counter(pair.info["winner"] for pair in pairs)
+    won = Counter(owners[pair.info["winner"]] for pair in pairs)
     return found | {
-        "margin": {"mean": fmean(margins), **_quartiles(margins)},
-        "won_share": {name: won[s] / len(pairs) for s, name in enumerate(names)},
-        "winner_words": fmean(len(pair.chosen.split()) for pair in pairs),
-        "loser_words": fmean(len(pair.rejected.split()) for pair in pairs),
+        "margin": {"mean": fmean(margins), **_quantiles(margins)},
+        "won_share": {name: won[name] / len(pairs) for name in dict.fromkeys(owners)},
+        "winner_words": fmean(words(pair.chosen) for pair in pairs),
+        "loser_words": fmean(words(pair.rejected) for pair in pairs),
+        "longer_wins_share": fmean(words(pair.chosen) > words(pair.rejected) for pair in pairs),
         "winner_leak_rate": fmean(leaks(pair.chosen, answers[pair.task_id]) for pair in pairs),
         "loser_leak_rate": fmean(leaks(pair.rejected, answers[pair.task_id]) for pair in pairs),
     }
 
 
-def _quartiles(values: Sequence[float]) -> dict[str, float]:
-    cuts = quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
-    return dict(zip(("q25", "median", "q75"), cuts, strict=True))
+def agreement(texts: Sequence[Sequence[str]]) -> dict[str, float]:
+    """How alike the candidates of a task are: share of tasks whose candidates are all equal, and the words that two of
+    them share (mean Jaccard index of their sets of words)."""
+    pairs = [_jaccard(a, b) for own in texts for a, b in combinations(own, 2)]
+    return {"equal": fmean(len(set(own)) == 1 for own in texts), "words": fmean(pairs) if pairs else 1.0}
+
+
+def _jaccard(a: str, b: str) -> float:
+    one, other = set(a.split()), set(b.split())
+    return len(one & other) / len(one | other) if one | other else 1.0
+
+
+def _quantiles(values: Sequence[float]) -> dict[str, float]:
+    """10%, 25%, 50%, 75% and 90%."""
+    cuts = quantiles(values, n=20, method="inclusive") if len(values) > 1 else [values[0]] * 19
+    return {"q10": cuts[1], "q25": cuts[4], "median": cuts[9], "q75": cuts[14], "q90": cuts[17]}

@@ -43,7 +43,7 @@ def question_rows(split: str, n: int, seed: int, domain: str | None = None) -> l
 
 
 def rationale_rows(n: int, seed: int, domain: str | None = None) -> list[dict[str, str]]:
-    """COLLATE's rationale data (train split): instruction, rationale, answer; half the gold rationales are vague.
+    """COLLATE's rationale data (train split): instruction, rationale, answer, domain; half of it is vague.
 
     Gold rationales of differing usefulness are what makes merit worth measuring (the prototype was flat without).
     """
@@ -53,6 +53,7 @@ def rationale_rows(n: int, seed: int, domain: str | None = None) -> list[dict[st
             "instruction": p.instruction,
             "rationale": p.vague_rationale if rng.random() < 0.5 else p.rationale,
             "answer": p.answer,
+            "domain": p.domain,
         }
         for p in problems("train", n, seed, domain)
     ]
@@ -61,5 +62,8 @@ def rationale_rows(n: int, seed: int, domain: str | None = None) -> list[dict[st
 def task_rows(
     n: int, seed: int, domain: str | None = None, *, skip: int = 0, split: str = "train"
 ) -> list[dict[str, str]]:
-    """COLLATE's task data: instruction and answer, no rationale. `skip` the problems that rationale_rows took."""
-    return [{"instruction": p.instruction, "answer": p.answer} for p in problems(split, skip + n, seed, domain)[skip:]]
+    """COLLATE's task data: instruction, answer, domain, no rationale. `skip` the problems that rationale_rows took."""
+    return [
+        {"instruction": p.instruction, "answer": p.answer, "domain": p.domain}
+        for p in problems(split, skip + n, seed, domain)[skip:]
+    ]

@@ -6,7 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gra_train.schema.data import DataFile
-from gra_train.schema.models import DTYPES
+from gra_train.schema.models import DTYPES, Serve
+from gra_train.schema.synthesis import Decontaminate
 from gra_train.settings import Section, setting
 
 SCHEDULES = ("linear", "cosine", "constant")
@@ -64,11 +65,18 @@ class Collate(Section):
 
     providers: int = setting(2, "rationale providers S", min=1)
     iterations: int = setting(2, "task-guided iterations (0: stop after stage 2)", min=0)
+    candidates: int = setting(1, "rationales that each provider writes for a task of stage 3", min=1)
     beta: float = setting(0.1, "DPO beta", min=0)
     loss: str = setting("sigmoid", "preference loss", choices=("sigmoid", "ipo", "hinge"))
     rationale_data: DataFile = setting(DataFile, "instructions with gold rationales and answers (stages 1 and 2)")
     answer_data: DataFile = setting(DataFile, "instructions with answers only, added to stage 1 (may be empty)")
     task_data: DataFile = setting(DataFile, "instructions with answers, no rationales (stage 3)")
+    own_data: str = setting(
+        "none",
+        "take the arm's own training set as rationale data, as task data, or as both",
+        choices=("none", "rationales", "tasks", "both"),
+    )
+    decontaminate: Decontaminate = setting(Decontaminate, "keep COLLATE's data apart from benchmarks")
     validation_rows: int = setting(8000, "rows of the rationale data kept to pick a provider by", min=1)
     answers_from_rationale_rows: bool = setting(True, "rows with a rationale also train instruction -> answer")
     prompts: str = setting("tags", "prompt family of the three modes", choices=("tags", "mini"))
@@ -76,9 +84,42 @@ class Collate(Section):
     stage2_temperature: float = setting(0.7, "of the providers' own rationales in stage 2", min=0)
     top_p: float = setting(0.95, "nucleus sampling", min=0, max=1)
     max_tokens: int = setting(256, "longest rationale", unit="tokens", min=1)
+    share: str = setting(
+        "auto",
+        "providers as full copies, or as adapters on one frozen M_IFT; auto: adapters on one GPU",
+        choices=("auto", "copies", "adapters"),
+    )
+    adapter_lr: float = setting(1e-4, "peak learning rate of adapters, in place of stage2.lr and stage3.lr", min=0)
+    families: list[str] = setting(
+        [], "models of the pool that the providers start from, in turn; empty: all from M_IFT"
+    )
+    split: str = setting(
+        "random", "how data are split over the providers: at random, or by domain", choices=("random", "domain")
+    )
+    redraw_splits: bool = setting(False, "a new split of the task data in every iteration")
+    selection: str = setting(
+        "likelihood",
+        "best and worst rationale by the gold answer's likelihood, or by M_IFT as a judge",
+        choices=("likelihood", "judge"),
+    )
+    judging: str = setting(
+        "text",
+        "the judge writes points, or its certainty of the answer that it draws counts",
+        choices=("text", "likelihood"),
+    )
     filter: bool = setting(True, "keep a pair only if its winner makes the answer likelier than no rationale does")
-    redraw_splits: bool = setting(False, "a new random split of the task data in every iteration")
+    leak_filter: bool = setting(False, "rationales that state the answer word for word neither win nor lose")
+    max_length_ratio: float | None = setting(
+        None, "drop pairs whose winner is more than so many times longer than the loser", unit="words/words", min=0
+    )
+    refine: bool = setting(
+        False, "the winner's writer revises it; the revision takes its place where its merit is higher"
+    )
+    answerer_each: bool = setting(
+        False, "train and score an answerer after stage 2 and every iteration, not only the last"
+    )
     block: int = setting(64, "in process: requests batched together", min=1)
+    serve: Serve = setting(Serve, "servers for the providers and the scorer; engine none: in process")
     ift: Train = setting(Train, "stage 1, multi-mode SFT")
     stage2: Preference = setting(Preference, "stage 2, distinct providers")
     stage3: Preference = setting(Preference, "stage 3, each iteration")

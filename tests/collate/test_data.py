@@ -79,3 +79,19 @@ def test_numbers_depend_on_every_part():
     assert number(1, "a") == number(1, "a") != number(1, "b")
     assert number("1a") != number(1, "a")
     assert 0 <= number("x") < 2**31
+
+
+def test_domain_splits_keep_domains_whole():
+    items = [Task(str(i), "q", "a", domain=d) for i, d in enumerate("AAAAABBBCC")]
+    found = parts(items, 2, seed=0, by="domain")
+    assert [sorted({t.domain for t in part}) for part in found] == [["A"], ["B", "C"]]
+    assert sorted(int(t.id) for part in found for t in part) == list(range(10))
+    with pytest.raises(UserError, match=r"the data name 3 domains .*too few for collate.providers=4"):
+        parts(items, 4, seed=0, by="domain")
+
+
+def test_rows_of_ones_own_set_without_a_rationale_are_left_out(tmp_path):
+    rows = [{"instruction": "one", "response": "count #### 1"}, {"instruction": "two", "response": "2"}]
+    file = write(tmp_path / "data.jsonl", rows)
+    found = tasks(DataFile(path=file.path, on_bad_row="skip"), seed=0, need_rationale=True)
+    assert [(t.rationale, t.answer) for t in found] == [("count", "1")]

@@ -50,3 +50,35 @@ def test_an_ablation_adds_nothing_to_the_identities_of_others():
 def test_what_an_arm_cannot_have_is_refused(arm, words):
     with pytest.raises(UserError, match=words):
         nodes_of(f"{{gra: {arm}}}")
+
+
+def test_ablations_and_extensions_are_arms():
+    arms = (
+        "{gra: {data: gra, method: collate},"
+        " own: {data: gra, method: collate, collate: {own_data: rationales}},"
+        " two: {data: gra, method: collate, collate: {families: [finch, wren], iterations: 1, answerer_each: true}},"
+        " adapters: {data: gra, method: collate, collate: {share: adapters, iterations: 0}}}"
+    )
+    nodes = {(n.stage, n.label): n for n in nodes_of(arms)}
+    data = nodes["dataset", "gra"]
+    assert nodes["ift", "own"].inputs["data"] is nodes["distinct", "own-p0"].inputs["data"] is data
+    assert "data" not in nodes["merit", "own-i1"].inputs
+    assert [nodes["distinct", f"two-p{s}"].config.model.name for s in range(2)] == ["finch", "wren"]
+    assert nodes["distinct", "two-p1"].inputs["ift"] is nodes["ift", "two-wren"]
+    assert nodes["merit", "two-i1"].inputs["ift"] is nodes["ift", "gra"]
+    assert ("answerer", "two-stage 2, answerer") in nodes
+    assert ("ift", "adapters") not in nodes
+    assert nodes["distinct", "adapters-p0"].inputs["ift"] is nodes["ift", "gra"]
+    assert nodes["distinct", "adapters-p0"].config.collate.stage2.lora.merge is False
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ("{families: [fink]}", "the pool has no 'fink'. Did you mean 'finch'"),
+        ("{own_data: both}", "no rows of its own"),
+    ],
+)
+def test_what_an_arm_cannot_use_is_refused(settings, words):
+    with pytest.raises(UserError, match=words):
+        nodes_of(f"{{gra: {{data: none, method: collate, collate: {settings}}}}}")

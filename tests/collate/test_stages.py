@@ -4,16 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from gra_train.collate import stages
 from gra_train.records import read_jsonl
 from gra_train.settings import change
-from gra_train.stages import CollateStage
+from gra_train.stages import STAGES, CollateStage
 
 
 def run(name: str, config: CollateStage, inputs: dict[str, Path], folder: Path) -> Path:
     out = folder / "result"
     out.mkdir(parents=True)
-    getattr(stages, name)(config, inputs, out)
+    STAGES[name].load()(config, inputs, out)
     return out
 
 

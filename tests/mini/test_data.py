@@ -36,7 +36,7 @@ def test_half_of_the_gold_rationales_are_vague() -> None:
 
 def test_task_rows_have_no_rationale_and_can_avoid_the_rationale_rows() -> None:
     tasks, taken = data.task_rows(50, 0, skip=50), {row["instruction"] for row in data.rationale_rows(50, 0)}
-    assert all(set(row) == {"instruction", "answer"} for row in tasks)
+    assert all(set(row) == {"instruction", "answer", "domain"} for row in tasks)
     assert not taken & {row["instruction"] for row in tasks}
 
 
