@@ -17,7 +17,7 @@ from typing import Any
 
 from gra_train.errors import UserError
 from gra_train.experiment import Node
-from gra_train.reporting.measures import measures
+from gra_train.reporting.measures import measures, merged, of_training_sets
 from gra_train.runs import read_json, write_json
 
 Sheets = Mapping[str, Mapping[str, Mapping[str, bool]]]
@@ -43,7 +43,8 @@ class Finished:
 def from_result(result: Path, *, name: str = "", found: Mapping[str, Any] | None = None) -> Finished:
     """From the result folder of `compare`; found: measures of its rows."""
     table = json.loads((result / "table.json").read_text())
-    return Finished(name, table | {"measures": dict(found or {})}, read_answers(result / "answers.parquet"),
+    measured = merged(of_training_sets(table["rows"]), dict(found or {}))
+    return Finished(name, table | {"measures": measured}, read_answers(result / "answers.parquet"),
                     _made(result.parent))  # fmt: skip
 
 
@@ -100,7 +101,7 @@ def completed(found: Finished, earlier: Finished | None) -> Finished:
     if earlier is None or earlier.made["run"] != found.made["run"]:
         return found
     old, new = earlier.table["measures"], found.table["measures"]
-    both = {label: {**old.get(label, {}), **new.get(label, {})} for label in {**old, **new}}
+    both = merged(old, new)
     stages = {**earlier.made.get("stages", {}), **{k: v for k, v in found.made.get("stages", {}).items() if v}}
     return Finished(found.name, found.table | {"measures": both}, found.sheets, found.made | {"stages": stages})
 

@@ -26,6 +26,10 @@ NAMES = {
     "seconds_per_row": "seconds of the machine for each such row (where no call was answered from the ledger)",
     "rationale_words": "words of the test questions' rationales, mean",
     "gold_perplexity": "perplexity of the gold answer's tokens under M_IFT, given the rationale, on validation tasks",
+    "ifd": "instruction-following difficulty of the training rows, mean, by the comparison's scorer",
+    "judge_share": "share of the training rows that the comparison's judge scores above its bound",
+    "distinct_2": "share of different pairs of words in a row in the training instructions",
+    "spread": "mean distance of the training instructions' embeddings",
 }
 """What can be measured, with its definition."""
 
@@ -45,6 +49,37 @@ def measures(nodes: Sequence[Node], runs_dir: Path) -> Measures:
             if label == f"{bare} + COLLATE M_IFT" and none is not None:
                 found.setdefault(bare, {})["gold_perplexity"] = none
     return {label: values for label, values in found.items() if values}
+
+
+def of_training_sets(rows: Sequence[Mapping[str, Any]]) -> Measures:
+    """What the comparison itself measured of each row's training set (quality.json, in table.json)."""
+    found: Measures = {}
+    for row in rows:
+        quality = row.get("quality") or {}
+        values = {
+            "ifd": _value(quality, "ifd", "mean", "value"),
+            "judge_share": _value(quality, "judge", "share_above", "value"),
+            "distinct_2": _value(quality, "distinct", "instruction", "2"),
+            "spread": _value(quality, "spread", "mean"),
+        }
+        if known := {name: value for name, value in values.items() if value is not None}:
+            found[row["label"]] = known
+    return found
+
+
+def _value(data: Any, *path: str) -> float | None:
+    for key in path:
+        data = data.get(key) if isinstance(data, Mapping) else None
+    return None if data is None else float(data)
+
+
+def merged(*parts: Measures) -> Measures:
+    """The measures of each label together; of equal names the last."""
+    found: Measures = {}
+    for part in parts:
+        for label, values in part.items():
+            found.setdefault(label, {}).update(values)
+    return found
 
 
 def _cost(data: Node, runs_dir: Path) -> dict[str, float]:

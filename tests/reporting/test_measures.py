@@ -13,7 +13,7 @@ from gra_train.compose import compose
 from gra_train.experiment import plan
 from gra_train.graph import Node
 from gra_train.reporting.finished import Finished, completed
-from gra_train.reporting.measures import measures
+from gra_train.reporting.measures import measures, of_training_sets
 from gra_train.runs import write_json
 
 USAGE = {"asked": 700, "from_ledger": 0, "prompt_tokens": 1000, "completion_tokens": 350, "scored_tokens": 50}
@@ -62,6 +62,17 @@ def test_rationales_and_gold_answers(nodes: list[Node], tmp_path: Path) -> None:
     assert found["gra + COLLATE iteration 2"] == {"gold_perplexity": 4.0, "rationale_words": 3.0}
     assert found["gra + COLLATE answerer"] == found["gra + COLLATE iteration 2"], "its rationales are the same"
     assert found["gra"] == {"gold_perplexity": 10.0}, "the same scorer without a rationale"
+
+
+def test_what_a_comparison_says_of_its_training_sets() -> None:
+    quality = {
+        "ifd": {"scorer": "s", "mean": {"value": 0.7, "low": 0.6, "high": 0.8}},
+        "judge": {"above": 8, "share_above": {"value": 0.9, "low": 0.8, "high": 1.0}},
+        "distinct": {"instruction": {"1": 0.1, "2": 0.25}},
+        "spread": {"encoder": "e", "mean": 0.5, "nearest": 0.2},
+    }
+    rows = [{"label": "gra", "quality": quality}, {"label": "seed", "quality": {"ifd": None}}, {"label": "old"}]
+    assert of_training_sets(rows) == {"gra": {"ifd": 0.7, "judge_share": 0.9, "distinct_2": 0.25, "spread": 0.5}}
 
 
 def test_without_run_folders_nothing_is_measured(nodes: list[Node], tmp_path: Path) -> None:
