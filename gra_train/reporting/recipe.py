@@ -32,6 +32,7 @@ class Miniature(Section):
 
     rows: dict[str, str] = setting({}, "label of ours -> the published row that it stands for ('': the paper has none)")
     baseline: str = setting("", "label that the others are set against (default: the comparison's own)")
+    baselines: dict[str, str] = setting({}, "label -> another label that this one is set against")
     absent: dict[str, str] = setting({}, "published row (or 'all') -> why it is not in miniature")
     mapping: str = setting("", "what stands for what, in words")
     measures: list[Measure] = setting([], "columns beside accuracy")
@@ -98,6 +99,9 @@ def _check(recipe: Recipe) -> None:
         raise UserError("miniature has no rows: say why in miniature.absent, e.g. {all: needs GPT-4o}")
     if mini.baseline and mini.baseline not in mini.rows:
         raise UserError(f"miniature.baseline={mini.baseline!r} is not among its rows: {', '.join(mini.rows)}")
+    for label in (*mini.baselines, *mini.baselines.values()):
+        if label not in mini.rows:
+            raise UserError(f"miniature.baselines: {label!r} is not among its rows: {', '.join(mini.rows)}")
     for measure in mini.measures:
         if measure.name not in NAMES:
             raise UserError(

@@ -26,8 +26,8 @@ def aggregate(found: Sequence[Finished], recipe: Miniature, *, shared: str = SHA
 
     recipe: rows, baseline and claims. shared: what the seeds have in common, in words, for the note below the table.
 
-    {seeds, baseline, confidence, tasks, rows: [{label, data_correct, scores: {task: estimate}, per_seed, measures,
-    difference, pooled}], steps: [{step, rows, correct}], claims: [{text, ours, theirs, difference, pooled, p, verdict,
+    {seeds, baseline, confidence, tasks, rows: [{label, baseline, data_correct, scores: {task: estimate}, per_seed,
+    measures, difference, pooled}], steps: [{step, rows, correct}], claims: [{text, ours, theirs, difference, pooled, p, verdict,
     seeds_for}], notes}. A row that a seed lacks is missing. Raises UserError for what cannot be put together.
     """
     if not found:
@@ -39,7 +39,7 @@ def aggregate(found: Sequence[Finished], recipe: Miniature, *, shared: str = SHA
             if table[key] != first[key]:
                 raise UserError(f"these comparisons differ in their {key}: {first[key]} and {table[key]}")
     baseline = recipe.baseline or first["baseline"]
-    rows = [_row(label, baseline, recipe, tables) for label in recipe.rows]
+    rows = [_row(label, recipe.baselines.get(label, baseline), recipe, tables) for label in recipe.rows]
     result = {key: first[key] for key in ("confidence", "tasks", "reviewers")}
     result |= {"seeds": [table["seed"] for table in tables], "baseline": baseline, "rows": rows}
     result["steps"] = _steps(tables) if recipe.steps else []
@@ -81,6 +81,7 @@ def _row(label: str, baseline: str, recipe: Miniature, tables: Sequence[dict[str
     against = None if label == baseline else _difference(label, baseline, tables)
     return {
         "label": label,
+        "baseline": baseline,
         "data_correct": _over([value_of("data", label, table) for table in tables], confidence, share=True),
         "scores": scores,
         "per_seed": [one[AVERAGE]["score"] for one in scored if AVERAGE in one],

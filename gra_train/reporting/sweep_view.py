@@ -23,13 +23,14 @@ def blocks(result: Mapping[str, Any], recipe: Miniature, caption: str) -> list[B
 
 
 def _rows(result: Mapping[str, Any], recipe: Miniature, caption: str) -> Block:
-    baseline, tasks = result["baseline"], [*result["tasks"], AVERAGE]
+    tasks, against = [*result["tasks"], AVERAGE], {row["baseline"] for row in result["rows"]}
     published = any(recipe.rows.values())
     correct = any(row["data_correct"] for row in result["rows"])
     head = ["row", *(["published row"] if published else []), *(["data correct %"] if correct else [])]
     if recipe.accuracy:
-        head += [*(task.removeprefix("mini_") for task in tasks), "average of each seed", f"minus {baseline}",
-                 "questions resampled too"]  # fmt: skip
+        minus = f"minus {against.pop() if len(against) == 1 else 'its baseline'}"
+        names = [task.removeprefix("mini_") for task in tasks]
+        head += [*names, "average of each seed", minus, "questions resampled too"]
     head += [measure.title for measure in recipe.measures]
     shown = []
     for row in result["rows"]:
@@ -40,7 +41,9 @@ def _rows(result: Mapping[str, Any], recipe: Miniature, caption: str) -> Block:
             cells += [percent(row["scores"].get(task), interval=task == AVERAGE) for task in tasks]
             cells.append(" ".join(f"{100 * value:.1f}" for value in row["per_seed"]) or MISSING)
             both = [percent(row[key], sign=True) for key in ("difference", "pooled")]
-            cells += ["baseline", ""] if row["label"] == baseline else both
+            if row["baseline"] != result["baseline"]:
+                both = [f"{text} to {row['baseline']}" for text in both[:1]] + both[1:]
+            cells += ["baseline", ""] if row["label"] == row["baseline"] else both
         cells += [number(row["measures"][measure.name], measure) for measure in recipe.measures]
         shown.append(cells)
     return make_grid(head, shown, caption)
@@ -81,7 +84,7 @@ def records(result: Mapping[str, Any], scale: str) -> list[dict[str, Any]]:
     count, found = len(result["seeds"]), []
     for row in result["rows"]:
         quantities = dict(row["scores"]) | {"data correct": row["data_correct"], **row["measures"]}
-        quantities |= {f"minus {result['baseline']}": row["difference"]}
+        quantities |= {f"minus {row['baseline']}": row["difference"]}
         for name, value in quantities.items():
             if value:
                 found.append({"part": scale, "row": row["label"], "column": name, "n": count} | _numbers(value))

@@ -113,6 +113,11 @@ def test_comparisons_of_one_seed_stand_side_by_side(found: list[Finished]) -> No
         for f in found
     ]
     recipe = Miniature(rows={"gra": "", "spin": ""}, baseline="gra", claims=[Claim("", "spin", "gra")])
+    each = Miniature(rows={"gra": "", "spin": "", "solo": ""}, baseline="solo", baselines={"spin": "gra", "gra": "gra"})
+    text = text_of(aggregate([*found, *other], each), each)
+    assert "| minus its baseline |" in text
+    assert "+0.0 [+0.0, +0.0] to gra |" in text
+    assert text.count("| baseline |") == 2
     both = aggregate([*found, *other], recipe)
     assert both["seeds"] == [0, 1, 2, 3, 4]
     assert row(both, "spin")["difference"]["value"] == 0.0
