@@ -25,6 +25,7 @@ NAMES = {
     "written_per_row": "tokens that models wrote for each such row",
     "seconds_per_row": "seconds of the machine for each such row (where no call was answered from the ledger)",
     "rationale_words": "words of the test questions' rationales, mean",
+    "written_per_question": "tokens that a method wrote for a test question, all its calls together",
     "gold_perplexity": "perplexity of the gold answer's tokens under M_IFT, given the rationale, on validation tasks",
     "ifd": "instruction-following difficulty of the training rows, mean, by the comparison's scorer",
     "judge_share": "share of the training rows that the comparison's judge scores above its bound",
@@ -42,6 +43,9 @@ def measures(nodes: Sequence[Node], runs_dir: Path) -> Measures:
         label, _, kind = name.rpartition(".")
         if kind == "data":
             found.setdefault(label, {}).update(_cost(node, runs_dir))
+        elif kind == "scores" and (effort := read_json(node.run(runs_dir).result / "effort.json")):
+            written = effort.get("completion_tokens_per_question")
+            found.setdefault(label, {}).update({} if written is None else {"written_per_question": written})
         elif kind == "scores" and "rationales" in node.inputs:
             found.setdefault(label, {}).update(_rationales(node.inputs["rationales"], runs_dir))
             bare = label.partition(" + ")[0]  # the same student without a rationale, scored by the same M_IFT

@@ -27,8 +27,9 @@ def aggregate(found: Sequence[Finished], recipe: Miniature, *, shared: str = SHA
     recipe: rows, baseline and claims. shared: what the seeds have in common, in words, for the note below the table.
 
     {seeds, baseline, confidence, tasks, rows: [{label, baseline, data_correct, scores: {task: estimate}, per_seed,
-    measures, difference, pooled}], steps: [{step, rows, correct}], claims: [{text, ours, theirs, difference, pooled, p, verdict,
-    seeds_for}], notes}. A row that a seed lacks is missing. Raises UserError for what cannot be put together.
+    measures, difference, pooled}], steps: [{step, rows, correct}], claims: [{text, ours, theirs, times, measure,
+    difference, pooled, p, verdict, seeds_for}], notes}. A row that a seed lacks is missing.
+    Raises UserError for what cannot be put together.
     """
     if not found:
         raise UserError("no finished comparison to aggregate")

@@ -64,6 +64,16 @@ def test_rationales_and_gold_answers(nodes: list[Node], tmp_path: Path) -> None:
     assert found["gra"] == {"gold_perplexity": 10.0}, "the same scorer without a rationale"
 
 
+def test_what_a_question_cost(nodes: list[Node], tmp_path: Path) -> None:
+    """Of methods that answer questions themselves: effort.json beside their scores."""
+    put(
+        of(nodes, "evaluate", "gra"),
+        tmp_path,
+        effort={"calls_per_question": 2.0, "completion_tokens_per_question": 31.5},
+    )
+    assert measures(nodes, tmp_path) == {"gra": {"written_per_question": 31.5}}
+
+
 def test_what_a_comparison_says_of_its_training_sets() -> None:
     quality = {
         "ifd": {"scorer": "s", "mean": {"value": 0.7, "low": 0.6, "high": 0.8}},
