@@ -7,6 +7,7 @@ command -v g++ >/dev/null || missing="$missing g++"
 command -v slurmctld >/dev/null || missing="$missing slurm-wlm"
 command -v munged >/dev/null || missing="$missing munge"
 command -v bwrap >/dev/null || missing="$missing bubblewrap"
+command -v chromium >/dev/null || missing="$missing chromium"
 [ -n "$missing" ] || exit 0
 if [ "${CI:-}" != true ]; then
     echo "Not installed:$missing. The tests that need them are skipped. Debian: apt-get install$missing"

@@ -22,9 +22,11 @@ from gra_train.schema import Arm, Config, DataFile, Evaluation, Model, Synthesis
 from gra_train.settings import change, only, overlaid
 from gra_train.stages import (
     CompareStage,
+    CutStage,
     DatasetStage,
     DistillStage,
     EvaluateStage,
+    QualityStage,
     RefineStage,
     SeedsStage,
     SftStage,
@@ -63,6 +65,10 @@ def plan(config: Config) -> list[Node]:
         if arm.synthesis and arm.data not in SYNTHESISED:
             known = ", ".join(SYNTHESISED)
             raise UserError(f"arms.{name}.synthesis: data={arm.data} is not synthesised; this is for data={known}.")
+        if arm.tokens_of and (arm.tokens_of not in config.arms or config.arms[arm.tokens_of].tokens_of):
+            raise UserError(f"arms.{name}.tokens_of={arm.tokens_of!r} is not an arm with tokens of its own.")
+        if "none" in (arm.data, config.arms.get(arm.tokens_of, arm).data) and arm.tokens_of:
+            raise UserError(f"arms.{name}.tokens_of={arm.tokens_of!r}: an arm with data=none has no tokens.")
         if arm.rounds and arm.data not in ("gra", "integrated"):
             raise UserError(f"arms.{name}.rounds={arm.rounds}: only data=gra is made in rounds, not data={arm.data}.")
     if config.compare.baseline not in config.arms:
@@ -84,6 +90,7 @@ def plan(config: Config) -> list[Node]:
         confidence=config.compare.confidence,
         labels=[name.removesuffix(".scores") for name in rows if name.endswith(".scores")],
         reviewers=config.synthesis.review.scoring,
+        same_tokens={name: arm.tokens_of for name, arm in config.arms.items() if arm.tokens_of},
     )
     return list(ordered(Node("compare", config.name, compare, rows)))
 
@@ -221,11 +228,9 @@ class _Builder:
         )
         return DataFile(), self.once("distill", "large", stage, {"seeds": self.seeds()})
 
-    def arm(self, name: str, arm: Arm) -> dict[str, Node]:
-        """Inputs of the comparison for one arm: <label>.data and <label>.scores."""
+    def data(self, name: str, arm: Arm) -> tuple[Node, Node | None]:
+        """(an arm's training set, the node that its rows beside the seeds come from)."""
         config = self.config
-        if arm.data == "none":
-            return {f"{name}.scores": self.evaluate(name, {})} | method_rows(self, name, arm, None)
         synthesis = overlaid(config.synthesis, arm.synthesis, f"arms.{name}.synthesis.")
         file, node = self.source(arm, synthesis)
         rows = arm.rows
@@ -240,11 +245,35 @@ class _Builder:
             self.benchmarks(synthesis),
         )  # fmt: skip
         data = self.once("dataset", name, stage, inputs)
+        if arm.tokens_of:
+            like, _ = self.data(arm.tokens_of, config.arms[arm.tokens_of])
+            cut = CutStage(config.seed, config.student, config.synthesis.checker)
+            data = self.once("cut", name, cut, {"data": data, "like": like})
+        return data, node
+
+    def arm(self, name: str, arm: Arm) -> dict[str, Node]:
+        """Inputs of the comparison for one arm: <label>.data, <label>.quality and <label>.scores."""
+        config = self.config
+        if arm.data == "none":
+            return {f"{name}.scores": self.evaluate(name, {})} | method_rows(self, name, arm, None)
+        data, node = self.data(name, arm)
         student = self._train("sft", name, config.sft, {"data": data})
-        found = {f"{name}.data": data, f"{name}.scores": self.evaluate(name, {"model": student})}
+        found = {
+            f"{name}.data": data,
+            f"{name}.quality": self.quality(name, data),
+            f"{name}.scores": self.evaluate(name, {"model": student}),
+        }
         if arm.data in ("gra", "integrated") and node:
             found[f"synthesis.{name}" if arm.synthesis or arm.rounds else "synthesis"] = node
         return found | method_rows(self, name, arm, student, data)
+
+    def quality(self, label: str, data: Node) -> Node:
+        config = self.config
+        encoder = only(config.synthesis.dedup, "encoder")
+        stage = QualityStage(
+            config.seed, config.compare.quality, encoder, config.student, config.resources.device, self.ledger
+        )
+        return self.once("quality", label, stage, {"data": data})
 
     def _train(self, stage: str, label: str, train: Train, inputs: dict[str, Node]) -> Node:
         config = self.config

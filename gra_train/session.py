@@ -53,6 +53,7 @@ def run_experiment(config: Config, *, until: str = "compare", overrides: Sequenc
             mirror = _open_mirror(config, folder, nodes, view)
             try:
                 executor.execute()
+                show_result(folder, runs_dir, last)
             except Reached as reached:
                 message = f"{reached}. Run again without it to go on from here."
             except Stopped as stopped:
@@ -143,6 +144,18 @@ def _open_mirror(config: Config, folder: Path, nodes: Sequence[Node], view: View
     return open_mirror(config, folder, nodes, note=view.note)
 
 
+def show_result(folder: Path, runs_dir: Path, last: Node) -> None:
+    """The comparison's files and its page in the experiment's own folder."""
+    if last.stage != "compare":
+        return
+    from gra_train.reporting.page import write_page
+
+    for file in last.run(runs_dir).result.glob("*"):
+        if file.is_file():
+            (folder / file.name).write_bytes(file.read_bytes())
+    write_page(folder, last, runs_dir)
+
+
 def _report(
     folder: Path, runs_dir: Path, last: Node, executor: Executor, overrides: Sequence[str], seconds: float
 ) -> None:
@@ -150,10 +163,8 @@ def _report(
     if (result / "table.json").is_file():
         from gra_train.reporting.terminal import show
 
-        for file in result.glob("*"):
-            if file.is_file():
-                (folder / file.name).write_bytes(file.read_bytes())
         show(result)
+        print(f"\nas a page: {(folder / 'page.html').resolve()}")
     computed = len(executor.computed)
     print(f"\n{folder}  ({computed} of {len(executor.nodes)} stages computed, the others reused; {clock(seconds)})")
     computed_calls, from_ledger = calls(runs_dir, executor.computed)

@@ -13,7 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gra_train.schema import Collate, DataFile, Decontaminate, Evaluation, Model, Pool, Synthesis, Train
+from gra_train.schema import (
+    Collate,
+    DataFile,
+    Decontaminate,
+    Dedup,
+    Evaluation,
+    Model,
+    Pool,
+    Quality,
+    Synthesis,
+    Train,
+)
 from gra_train.settings import Section, setting
 
 StageFunction = Callable[[Any, Mapping[str, Path], Path], None]
@@ -95,6 +106,27 @@ class DatasetStage(Section):
 
 
 @dataclass(frozen=True)
+class CutStage(Section):
+    """inputs: data, like. -> as much of data as has no more tokens beside the seeds than like: as DatasetStage."""
+
+    seed: int = setting()
+    student: Model = setting(help="whose tokens are counted")
+    checker: str = setting()
+
+
+@dataclass(frozen=True)
+class QualityStage(Section):
+    """inputs: data. What can be said of a training set -> quality.json, rows.parquet (the rows that were looked at)."""
+
+    seed: int = setting()
+    quality: Quality = setting()
+    encoder: Dedup = setting(help="whose encoder the spread of embeddings is measured with")
+    student: Model = setting(help="whose tokens are counted")
+    device: str = setting()
+    ledger: str = setting("", "folder of the shared ledger", identity=False)
+
+
+@dataclass(frozen=True)
 class SftStage(Section):
     """inputs: data, model? (an earlier result; else config.model). -> model/."""
 
@@ -149,7 +181,8 @@ class EvaluateStage(Section):
 
 @dataclass(frozen=True)
 class CompareStage(Section):
-    """inputs: <label>.data, <label>.scores for every row of the table. -> table.md, table.csv, table.json."""
+    """inputs: <label>.data, <label>.quality, <label>.scores for every row of the table. -> table.json, and from it
+    table.md, .csv, .tex, .parquet."""
 
     name: str = setting()
     seed: int = setting()
@@ -158,6 +191,7 @@ class CompareStage(Section):
     confidence: float = setting()
     labels: list[str] = setting()
     reviewers: str = setting("", "how the reviewers scored; shown with every number")
+    same_tokens: dict[str, str] = setting({}, "arms that were cut to the tokens of another, which they are set beside")
 
 
 @dataclass(frozen=True)
@@ -180,6 +214,8 @@ STAGES: dict[str, Stage] = {
     "shard": Stage("gra_train.synthesis.stages:shard", ShardStage),
     "distill": Stage("gra_train.synthesis.stages:distill", DistillStage),
     "dataset": Stage("gra_train.data.dataset:dataset", DatasetStage),
+    "cut": Stage("gra_train.data.cut:cut", CutStage),
+    "quality": Stage("gra_train.quality.stages:quality", QualityStage),
     "sft": Stage("gra_train.training.stages:sft", SftStage),
     "ift": Stage("gra_train.collate.stages:ift", CollateStage, version=2),
     "distinct": Stage("gra_train.collate.stages:distinct", CollateStage),

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import traceback
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import yaml
 from gra_train import progress, settings
 from gra_train.chat.protocol import ModelError
 from gra_train.errors import UserError
+from gra_train.meter import measured
 from gra_train.runs import EXIT_STOPPED, Reached, Stopped
 from gra_train.stages import STAGES
 
@@ -36,8 +37,10 @@ def run_stage(folder: Path, out: Path) -> None:
     first = os.environ.get("RANK", "0") == "0"
     progress.write_to(folder / "progress.json" if first else None)
     settings.reads.clear()
+    alone = os.environ.get("WORLD_SIZE", "1") == "1"  # of several ranks each would know only a part
     try:
-        stage.load()(config, inputs, out)
+        with measured(folder / "effort.json") if alone else nullcontext():
+            stage.load()(config, inputs, out)
     finally:
         progress.write_to(None)
         if first:

@@ -50,8 +50,8 @@ def dataset(config: DatasetStage, inputs: Mapping[str, Path], out: Path) -> None
     statistics = {
         "rows": len(seeds) + len(source),
         "asked_for": config.rows,
-        "seeds": _describe(seeds, check),
-        "source": _describe(source, check),
+        "seeds": describe(seeds, check),
+        "source": describe(source, check),
         "removed": removed | dropped,
     }
     _write_json(out / "statistics.json", statistics)
@@ -90,7 +90,7 @@ def _some(rows: Sequence[Sample], count: int | None, seed: int) -> list[Sample]:
     return [rows[i] for i in sorted(chosen)]
 
 
-def _describe(rows: Sequence[Sample], check: Checker | None) -> dict[str, Any]:
+def describe(rows: Sequence[Sample], check: Checker | None) -> dict[str, Any]:
     """rows, domains and, with a checker, how many rows are correct."""
     domains = Counter(row.domain or "(none)" for row in rows)
     described: dict[str, Any] = {"rows": len(rows), "domains": dict(sorted(domains.items()))}

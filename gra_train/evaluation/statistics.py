@@ -108,14 +108,19 @@ def _resample(rng: Any, table: Any, seed_weights: Any) -> Any:
     return ((seed_weights @ columns) * drawn).sum(axis=1)
 
 
-def over_seeds(values: Sequence[float], confidence: float = 0.95) -> Estimate:
-    """Mean of one value per seed with Student's t interval; nan bounds for a single seed."""
+def mean(values: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """Mean of independent values with Student's t interval; nan bounds for a single one. Raises ValueError for none."""
     from scipy.stats import sem, t
 
     if not values:
-        raise ValueError("no seeds, no mean")
-    mean = math.fsum(values) / len(values)
+        raise ValueError("no values, no mean")
+    value = math.fsum(values) / len(values)
     if len(values) == 1:
-        return Estimate(mean, math.nan, math.nan)
+        return Estimate(value, math.nan, math.nan)
     margin = float(sem(values)) * float(t.ppf((1 + confidence) / 2, len(values) - 1))
-    return Estimate(mean, mean - margin, mean + margin)
+    return Estimate(value, value - margin, value + margin)
+
+
+def over_seeds(values: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """Mean of one value per seed (see mean)."""
+    return mean(values, confidence)

@@ -55,7 +55,7 @@ def hours(config: Config, nodes: Iterable[Node], measured: Mapping[str, float]) 
             total += Hours(gpu=training) if training is not None else Hours(unknown=1)
         elif node.run_id in served:
             total += Hours(gpu=served[node.run_id])
-        elif node.stage not in ("dataset", "compare"):
+        elif node.stage not in ("dataset", "cut", "quality", "compare"):
             total += Hours(unknown=1)
     return total
 

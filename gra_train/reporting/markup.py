@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gra_train.reporting.table import AVERAGE, columns, counts
+from gra_train.reporting.table import AVERAGE, RECORD, columns, counts, records
 
 MISSING = "n/a"
 
@@ -82,7 +82,10 @@ def benchmarks(table: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     theirs = next((row["scores"] or {} for row in table["rows"] if row["label"] == baseline), {})
     rows = []
     for row in table["rows"]:
-        for task, test in (row["tests"] or {}).items():
+        tests = row["tests"] or {}
+        for task in columns(table):
+            if not (test := tests.get(task)):
+                continue
             rows.append(
                 [row["label"], task.removeprefix("mini_"), percent(row["scores"].get(task), key="score"),
                  percent(theirs.get(task), key="score"), percent((row["difference"] or {}).get(task), sign=True),
@@ -117,27 +120,9 @@ def to_markdown(table: Mapping[str, Any]) -> str:
 
 
 def to_csv(table: Mapping[str, Any]) -> str:
-    """One line per row and task (average included), in shares of 1, with everything that table.json knows of it."""
+    """`records` of the table, in shares of 1; empty where a cell is missing."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["label", "task", "score", "low", "high", "n", "unparseable", "truncated", "difference",
-                     "difference_low", "difference_high", "won", "lost", "p", "p_adjusted", "detectable", "data_rows",
-                     "data_correct"])  # fmt: skip
-    for row in table["rows"]:
-        for task in columns(table):
-            score = (row["scores"] or {}).get(task, {})
-            difference = (row["difference"] or {}).get(task, {})
-            test = (row["tests"] or {}).get(task, {})
-            data = row["data"] or {}
-            writer.writerow(
-                [row["label"], task]
-                + [score.get(key, "") for key in ("score", "low", "high", "n", "unparseable", "truncated")]
-                + [difference.get(key, "") for key in ("value", "low", "high")]
-                + [_blank(test.get(key)) for key in ("won", "lost", "p", "adjusted", "detectable")]
-                + [data.get("rows", ""), (data.get("correct") or {}).get("value", "")]
-            )
+    writer.writerow(RECORD)
+    writer.writerows(["" if value is None else value for value in record.values()] for record in records(table))
     return text.getvalue()
-
-
-def _blank(value: Any) -> Any:
-    return "" if value is None else value

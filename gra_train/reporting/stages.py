@@ -12,16 +12,19 @@ from gra_train.evaluation.statistics import Answers
 from gra_train.records import read_samples
 from gra_train.reporting import reports
 from gra_train.reporting.markup import to_csv, to_markdown
-from gra_train.reporting.table import AVERAGE, differences, flags, notes, tested
+from gra_train.reporting.paper import to_latex
+from gra_train.reporting.table import AVERAGE, RECORD, differences, flags, notes, records, tested
+from gra_train.reporting.training_sets import same_tokens, training_sets
 from gra_train.runs import read_json, write_json
 from gra_train.stages import CompareStage
 
 
 def compare(config: CompareStage, inputs: Mapping[str, Path], out: Path) -> None:
-    """inputs: <label>.scores and <label>.data for every label; synthesis and collate.* for the further tables.
+    """inputs: <label>.scores, .data and .quality of every label; synthesis and collate.* for the further tables.
 
-    -> table.json, table.md, table.csv, and answers.parquet (label, task, question_id, correct) for the aggregation of
-    several experiments. A label without results keeps its row, with missing cells.
+    -> table.json; from it table.md, table.tex, table.csv and table.parquet (a row per label and task); and
+    answers.parquet (label, task, question_id, correct) for the aggregation of several experiments. A label without
+    results keeps its row, with missing cells.
     """
     sheets = {label: _sheet(inputs.get(f"{label}.scores")) for label in config.labels}
     baseline = sheets.get(config.baseline, {})
@@ -37,6 +40,9 @@ def compare(config: CompareStage, inputs: Mapping[str, Path], out: Path) -> None
             difference = differences(sheets[label], baseline, resamples=config.resamples, confidence=config.confidence)
         marks = flags(scores or {}, data["overlap"] if data else 0)
         row = {"label": label, "data": data, "scores": scores, "difference": difference, "flags": marks}
+        row["quality"] = (
+            read_json(inputs[f"{label}.quality"] / "quality.json") if f"{label}.quality" in inputs else None
+        )
         rows.append(row | {"tests": None, "tally": None} | tests.get(label, {}))
     table: dict[str, Any] = {
         "name": config.name,
@@ -51,10 +57,12 @@ def compare(config: CompareStage, inputs: Mapping[str, Path], out: Path) -> None
     table["notes"] = notes(table)
     synthesis = inputs.get("synthesis")
     table["funnel"] = (read_json(synthesis / "funnel.json") or {}).get("steps") if synthesis else None
-    table["reports"] = reports.gather(inputs)
+    table["reports"] = [*same_tokens(config, table, sheets), *reports.gather(inputs), *training_sets(table)]
     write_json(out / "table.json", table)
     (out / "table.md").write_text(to_markdown(table))
     (out / "table.csv").write_text(to_csv(table))
+    (out / "table.tex").write_text(to_latex(table))
+    _write_records(out, table)
     _write_answers(out, sheets)
 
 
@@ -100,6 +108,15 @@ def _data(folder: Path | None, scores: Path | None) -> dict[str, Any] | None:
         "correct": reports.correctness(source if source.get("rows") else seeds),
         "overlap": len(overlap),
     }
+
+
+def _write_records(out: Path, table: Mapping[str, Any]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = {str: pa.string(), float: pa.float64(), int: pa.int64()}
+    schema = pa.schema([(name, kinds[kind]) for name, kind in RECORD.items()])
+    pq.write_table(pa.Table.from_pylist(records(table), schema=schema), out / "table.parquet")
 
 
 def _write_answers(out: Path, sheets: Mapping[str, Answers]) -> None:

@@ -4,7 +4,7 @@
  rows: [{label, data: {rows, seeds, correct, overlap} or null, scores: {task: ..., average: ...} or null,
          difference: {task: ..., average: ...} or null, flags: [...],
          tests: {task: {won, lost, n, p, adjusted, detectable}, average: ...} or null,
-         tally: {wins, ties, losses} or null}],
+         tally: {wins, ties, losses} or null, quality: quality.json of the training set or null}],
  reports: [{title, columns, rows, note}]}
 An estimate is {value, low, high}, in shares of 1; a missing cell is null and stays missing. A row has an average only
 where it has every task of the table.
@@ -127,6 +127,35 @@ def flat(table: Mapping[str, Any]) -> list[dict[str, Any]]:
             | counts(scores)
         )
     return records
+
+
+RECORD = {
+    "label": str, "task": str, "score": float, "low": float, "high": float, "n": int, "unparseable": int,
+    "truncated": int, "difference": float, "difference_low": float, "difference_high": float, "won": int, "lost": int,
+    "p": float, "p_adjusted": float, "detectable": float, "data_rows": int, "data_tokens": int, "data_correct": float,
+}  # fmt: skip
+"""Columns of `records` and their types."""
+
+
+def records(table: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One record per row and task (average included) with everything that table.json knows of it; None: missing."""
+    found = []
+    for row in table["rows"]:
+        data, quality = row["data"] or {}, row["quality"] or {}
+        for task in columns(table):
+            score, difference, test = ((row[part] or {}).get(task, {}) for part in ("scores", "difference", "tests"))
+            values = [
+                row["label"],
+                task,
+                *(score.get(key) for key in ("score", "low", "high", "n", "unparseable", "truncated")),
+                *(difference.get(key) for key in ("value", "low", "high")),
+                *(test.get(key) for key in ("won", "lost", "p", "adjusted", "detectable")),
+                data.get("rows"),
+                quality.get("tokens"),
+                (data.get("correct") or {}).get("value"),
+            ]
+            found.append(dict(zip(RECORD, values, strict=True)))
+    return found
 
 
 def counts(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, int | None]:

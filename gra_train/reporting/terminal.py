@@ -12,7 +12,7 @@ PLAIN_WIDTH = 160
 """Columns when nobody's terminal decides."""
 
 
-HEADS = {"unparseable": "unpar-\nseable", "truncated": "trun-\ncated"}
+HEADS = {"unparseable": "unpar-\nseable", "truncated": "trun-\ncated", "won : tied : lost": "won : tied\n: lost"}
 
 
 def show(result: Path) -> None:
@@ -26,7 +26,7 @@ def show(result: Path) -> None:
 
 
 def draw(table: Mapping[str, Any], console: Any) -> None:
-    """Draw the table, the first of the further tables and the notes on a rich Console; the rest is in table.md."""
+    """Draw the table, the first further table that fits, and the notes on a rich Console; the rest is in table.md."""
     title = f"{table['name']}, seed {table['seed']}: the student's accuracy in percent"
     head = [HEADS.get(name, name.replace(" ", "\n")) for name in header(table)]
     head[0] = header(table)[0]
@@ -38,7 +38,9 @@ def draw(table: Mapping[str, Any], console: Any) -> None:
         if _width(head, rows) <= console.width:
             break
     console.print(_grid(title, head, rows))
-    first, *others = table["reports"] or [None]
+    reports = table["reports"]
+    first = next((one for one in reports if _width(one["columns"], one["rows"]) <= console.width), None)
+    others = [one for one in reports if one is not first]
     if first:
         console.print(_grid(first["title"], first["columns"], first["rows"]))
         console.print(first["note"] + "\n", markup=False)

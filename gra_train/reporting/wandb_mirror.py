@@ -21,12 +21,15 @@ from typing import Any
 from urllib.parse import urlparse
 
 from gra_train.experiment import Node
-from gra_train.reporting.table import AVERAGE, flat
+from gra_train.reporting.page import NAME as PAGE
+from gra_train.reporting.table import AVERAGE, RECORD, flat
+from gra_train.reporting.table import records as per_task
 from gra_train.runs import read_json, write_json
 from gra_train.schema import Config
 from gra_train.settings import plain
 
 log = logging.getLogger(__name__)
+REPORT = (PAGE, "table.json", "table.md", "table.csv", "table.tex", "table.parquet", "answers.parquet", "cost.json")
 POLL_S = 1.0
 GIVE_UP_S = 60.0
 """Longest wait, at the end, for what is still to be sent."""
@@ -143,6 +146,7 @@ class Mirror:
         for node in self.nodes:
             if node.stage == "compare":
                 self._once(self.runs_dir / node.run_id / "result" / "table.json", self._send_table)
+                self._once(self.folder / PAGE, self._send_report)
             if (node.stage, node.label) == ("synthesize", "gra"):
                 self._once(self.runs_dir / node.run_id / "result" / "data.jsonl", self._send_data)
 
@@ -161,12 +165,30 @@ class Mirror:
         table = json.loads(file.read_text())
         records = flat(table)
         columns = list(records[0])
+        whole = wandb.Table(columns=columns, data=[[r[c] for c in columns] for r in records])
+        differences = wandb.Table(columns=list(RECORD), data=[list(r.values()) for r in per_task(table)])
         run = self._open()
-        run.log({"comparison": wandb.Table(columns=columns, data=[[r[c] for c in columns] for r in records])})
+        run.log({"comparison": whole, "benchmarks": differences})
+        run.log({
+            "accuracy": wandb.plot.bar(whole, "label", AVERAGE, title="Average accuracy"),
+            "difference": wandb.plot.bar(whole, "label", "difference_value", title=f"Minus {table['baseline']}"),
+        })  # fmt: skip
         for record in records:
             run.summary[f"score/{record['label']}"] = record[AVERAGE]
             run.summary[f"minus_{table['baseline']}/{record['label']}"] = record["difference_value"]
         run.summary["reviewers"] = table["reviewers"]
+
+    def _send_report(self, file: Path) -> None:
+        """Everything that the comparison wrote, with its page, as one artifact; the page also as a panel."""
+        import wandb
+
+        artifact = wandb.Artifact(f"{self.config.name}-comparison", type="comparison")
+        for name in REPORT:
+            if (self.folder / name).is_file():
+                artifact.add_file(str(self.folder / name), name=name, policy="immutable")
+        run = self._open()
+        run.log({"page": wandb.Html((self.folder / PAGE).read_text(), inject=False)})
+        run.log_artifact(artifact)
 
     def _send_data(self, file: Path) -> None:
         import wandb

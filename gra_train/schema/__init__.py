@@ -6,6 +6,7 @@ The defaults are the papers' where a paper states one. `gra-train config --schem
 from gra_train.schema.data import FORMATS, DataFile
 from gra_train.schema.experiment import Arm, Cluster, Compare, Config, Evaluation, Resources, Tracking
 from gra_train.schema.models import DTYPES, Model, Pool, Serve
+from gra_train.schema.quality import Quality
 from gra_train.schema.synthesis import Decontaminate, Dedup, Review, Synthesis
 from gra_train.schema.training import SCHEDULES, Collate, Lora, Preference, Train
 
@@ -26,6 +27,7 @@ __all__ = [
     "Model",
     "Pool",
     "Preference",
+    "Quality",
     "Resources",
     "Review",
     "Serve",

@@ -8,6 +8,7 @@ from typing import Any
 
 from gra_train.schema.data import DataFile
 from gra_train.schema.models import DTYPES, Model, Pool
+from gra_train.schema.quality import Quality
 from gra_train.schema.synthesis import Synthesis
 from gra_train.schema.training import Collate, Train
 from gra_train.settings import Section, setting
@@ -90,6 +91,9 @@ class Arm(Section):
         unit="rounds",
         min=1,
     )
+    tokens_of: str = setting(
+        "", "another arm: beside the seeds, train on as many tokens (of the student) as it does, at most"
+    )
     method: str = setting(
         "none", "put on top of the fine-tuned student: COLLATE, or one of its baselines", choices=METHOD_NAMES
     )
@@ -106,6 +110,7 @@ class Compare(Section):
     baseline: str = setting("solo", "arm that the others are compared with")
     resamples: int = setting(10000, "bootstrap resamples of the paired interval", min=100)
     confidence: float = setting(0.95, "of every interval", min=0.5, max=0.999)
+    quality: Quality = setting(Quality)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ CHECKPOINT_BYTES = 12
 
 
 def models(config: Config, windows: dict[str, int], *, offline: bool) -> Iterator[Finding]:
-    """One finding for each model of the pool, the large one included, and for the student.
+    """One finding for each model of the pool, the large one included, for scorer and judge, and for the student.
 
     windows: takes what running servers say of theirs (the smallest of a model's), by the model's name.
     """
@@ -37,7 +37,8 @@ def models(config: Config, windows: dict[str, int], *, offline: bool) -> Iterato
     except UserError as error:
         yield Finding("problem", "pool", str(error))
         return
-    everyone = [*pool.models, *([pool.large] if pool.large else [])]
+    looking = (config.compare.quality.scorer, config.compare.quality.judge) if config.arms else ()
+    everyone = [*pool.models, *(model for model in (pool.large, *looking) if model)]
     if not offline:
         answers = asyncio.run(_probe([(m, url) for m in everyone for url in endpoints(m)], windows))
     for model in everyone:

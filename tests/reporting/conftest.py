@@ -44,6 +44,23 @@ def data(folder: Path, rows: int, correct: int | None = None, *, leak: int = 0, 
     return folder
 
 
+def quality(folder: Path, tokens: int, *, judged: bool = False) -> Path:
+    """A result of `quality`."""
+    folder.mkdir()
+    scored = {"scorer": "chick", "n": 9, "unscored": 1, "mean": {"value": 0.5, "low": 0.4, "high": 0.6},
+              "above_1": {"value": 0.0, "low": 0.0, "high": 0.3}}  # fmt: skip
+    opinions = {"judge": "owl", "n": 8, "unparseable": 2, "failed": 0, "mean": {"value": 7.5, "low": 7.0, "high": 8.0},
+                "above": 8, "share_above": {"value": 0.25, "low": 0.07, "high": 0.59}}  # fmt: skip
+    distinct = {"1": 0.1, "2": 0.2, "3": 0.3}
+    write_json(folder / "quality.json", {
+        "rows": 10, "of": 10, "tokens": tokens, "tokens_beside_seeds": tokens, "effective_domains": 2.5,
+        "words": {"instruction": 9.0, "response": 7.0}, "distinct": {"instruction": distinct, "response": distinct},
+        "spread": {"encoder": "hashing", "mean": 0.8, "nearest": 0.25}, "domains": {"Math": 10},
+        "ifd": scored, "judge": opinions if judged else None,
+    })  # fmt: skip
+    return folder
+
+
 FUNNEL: dict[str, Any] = {
     "candidates": 10, "scoring": "likelihood", "rounds": [],
     "fates": {"kept": 4, "rejected_score": 5, "unparseable": 1},
@@ -82,6 +99,8 @@ def experiment(tmp_path: Path) -> Callable[..., tuple[CompareStage, dict[str, Pa
             "solo.scores": scores(root / "s2", {"mini_math": solo, "mini_coding": solo}),
             "gra + COLLATE M_IFT.scores": scores(root / "s3", {"mini_math": "1111110000"}),
             "synthesis": root / "synthesis",
+            "gra.quality": quality(root / "q1", 900, judged=True),
+            "solo.quality": quality(root / "q2", 1000),
         }
         for iteration in (1, 2):
             folder = root / f"merit{iteration}"
@@ -89,6 +108,6 @@ def experiment(tmp_path: Path) -> Callable[..., tuple[CompareStage, dict[str, Pa
             write_json(folder / "statistics.json", {"pairs": {"kept": 10 * iteration}, "mean_merit": -0.5 / iteration})
             inputs[f"collate.gra.{iteration}"] = folder
         labels = ["seed", "gra", "solo", "gra + COLLATE M_IFT", "own"]
-        return CompareStage(name, seed, "solo", 500, 0.95, labels, "likelihood"), inputs
+        return CompareStage(name, seed, "solo", 500, 0.95, labels, "likelihood", {"solo": "gra"}), inputs
 
     return make

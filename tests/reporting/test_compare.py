@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def test_what_is_missing_stays_missing(out: Path) -> None:
     """An arm without results, an average over other tasks than the baseline's, data that nobody can check."""
     table = read_table(out)
     own, partial = row(table, "own"), row(table, "gra + COLLATE M_IFT")
-    keys = ("data", "scores", "difference", "tests", "tally")
+    keys = ("data", "scores", "difference", "tests", "tally", "quality")
     assert own == {"label": "own", "flags": [], **dict.fromkeys(keys)}
     assert "average" not in partial["difference"]
     assert "average" not in partial["scores"], "of one task of two"
@@ -103,11 +104,12 @@ def test_same_inputs_same_bytes_and_no_paths(out: Path, experiment: Callable[...
     again = tmp_path / "elsewhere" / "work-7"
     again.mkdir(parents=True)
     compare(*experiment("f"), again)
-    for file in ("table.csv", "answers.parquet"):
+    for file in ("table.csv", "table.parquet", "answers.parquet"):
         assert (out / file).read_bytes() == (again / file).read_bytes()
-    for file in ("table.json", "table.md"):
+    for file in ("table.json", "table.md", "table.tex"):
         text = (out / file).read_text()
-        assert text.replace('"e"', '"f"').replace("# e,", "# f,") == (again / file).read_text()
+        text = text.replace('"e"', '"f"').replace("# e,", "# f,").replace("{e, ", "{f, ").replace("{e:", "{f:")
+        assert text == (again / file).read_text()
         assert str(tmp_path) not in text
 
 
@@ -117,6 +119,38 @@ def test_csv_holds_every_cell(out: Path) -> None:
     found = next(r for r in rows if r["label"] == "gra" and r["task"] == "average")
     assert (float(found["score"]), int(found["n"]), int(found["data_rows"])) == (0.6, 20, 20)
     assert next(r for r in rows if r["label"] == "own")["score"] == ""
+
+
+def test_parquet_holds_the_same(out: Path) -> None:
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(out / "table.parquet").to_pylist()
+    texts = list(csv.DictReader(io.StringIO((out / "table.csv").read_text())))
+    assert [{key: "" if value is None else str(value) for key, value in row.items()} for row in rows] == texts
+    found = next(row for row in rows if row["label"] == "gra" and row["task"] == "mini_math")
+    assert (found["won"], found["lost"], found["p"], found["data_tokens"]) == (1, 0, 1.0, 900)
+
+
+def test_latex_is_escaped_and_complete(out: Path) -> None:
+    text = (out / "table.tex").read_text()
+    assert text.count(r"\toprule") == text.count(r"\bottomrule") == len(read_table(out)["reports"]) + 2
+    assert r"data correct \%" in text
+    bare = [line for line in text.splitlines() if " & " in line and re.search(r"(?<!\\)[%_#<>]", line)]
+    assert not bare
+
+
+def test_the_training_sets_and_the_same_number_of_tokens(out: Path) -> None:
+    reports = {report["title"]: report for report in read_table(out)["reports"]}
+    sets = reports["The training sets"]
+    assert [row[0] for row in sets["rows"]] == ["gra", "solo"], "the others were not looked at"
+    gra, solo = sets["rows"]
+    assert gra[-2:] == ["7.50 [7.00, 8.00]", "25.0 [7.0, 59.0]"]
+    assert solo[-2:] == ["n/a", "n/a"]
+    assert "scored by chick (2 rows could not be)" in sets["note"]
+    assert "could not be read: gra 2." in sets["note"]
+    same = reports["The same number of tokens"]["rows"]
+    assert [row[:5] for row in same] == [["solo", "gra", "1000", "900", task] for task in ("math", "coding", "average")]
+    assert same[0][7].startswith("-10.0 [")
 
 
 def test_terminal_and_plain(out: Path, capsys: pytest.CaptureFixture[str]) -> None:

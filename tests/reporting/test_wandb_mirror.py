@@ -13,6 +13,7 @@ import pytest
 
 from gra_train.experiment import Node
 from gra_train.reporting import wandb_mirror
+from gra_train.reporting.page import write_page
 from gra_train.reporting.stages import compare
 from gra_train.reporting.wandb_mirror import logged_in, mode, open_mirror
 from gra_train.runs import log_metrics
@@ -71,6 +72,9 @@ class Experiment:
         self.outs = [root / node.run_id / "result" for node in self.nodes]
         (self.outs[1] / "data.jsonl").write_text('{"id": "1"}\n')
         compare(stage, inputs, self.outs[2])
+        for file in self.outs[2].iterdir():
+            (self.folder / file.name).write_bytes(file.read_bytes())
+        write_page(self.folder, self.nodes[2], root)
         self.said: list[str] = []
 
     def mirror(self) -> None:
@@ -96,9 +100,18 @@ def test_everything_is_mirrored_once_and_under_one_id(made: Experiment, capfd: p
     assert made.said == []
     found = history(made.folder)
     assert [row["evaluate/gra/loss"] for row in found if "evaluate/gra/loss" in row] == [2.5, 1.5]
-    assert any("comparison" in key for row in found for key in row)
+    logged = {key.split("/")[0] for row in found for key in row}
+    assert {"comparison", "benchmarks", "page"} <= logged
+    charts = [item.key for record in records(made.folder) if record.WhichOneof("record_type") == "config"
+              for item in record.config.update]  # fmt: skip
+    assert {"accuracy", "difference"} <= logged | set(charts) or "accuracy_table" in logged
+    shown = [file.read_text() for file in made.folder.rglob("media/html/*.html")]
+    assert shown == [(made.folder / "page.html").read_text()]
     kinds = [record.WhichOneof("record_type") for record in records(made.folder)]
     assert "artifact" in kinds or "request" in kinds
+    artifacts = {r.request.log_artifact.artifact.name: r.request.log_artifact.artifact for r in records(made.folder)
+                 if r.WhichOneof("record_type") == "request"}  # fmt: skip
+    print(set(kinds), list(artifacts))
     identity = json.loads((made.folder / "wandb.json").read_text())["id"]
 
     made.mirror()  # nothing is new
