@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,41 @@ class Row:
 
 
 def read_rows(file: DataFile) -> Iterator[Row]:
-    """The rows of a file, folder or Hub data set. Raises UserError where there is none, or it cannot be read at all."""
+    """The rows of a file, folder or Hub data set. Raises UserError where there is none, or it cannot be read at all.
+
+    Of OpenAssistant's messages (format oasst), the questions with their best answers.
+    """
+    yield from questions_with_answers(_read(file)) if file.format == "oasst" else _read(file)
+
+
+def questions_with_answers(messages: Iterable[Row]) -> Iterator[Row]:
+    """OpenAssistant (arXiv 2304.07327): first messages of a conversation, each with the reply that people ranked best.
+
+    Messages name their parent; replies without a rank come last, in their order. A question without a reply is left
+    out, and so is what is deleted or not in the question's language.
+    """
+    asked: dict[str, Row] = {}
+    best: dict[str, tuple[float, int, Row]] = {}
+    for row in messages:
+        values = row.values
+        if row.problem or values is None or not {"message_id", "text", "role"} <= set(values):
+            problem = row.problem or f"no message of OpenAssistant: its columns are {', '.join(values or {})}"
+            yield Row(row.number, row.place, None, problem)
+        elif values.get("deleted"):
+            continue
+        elif values.get("parent_id") is None:
+            asked[values["message_id"]] = row
+        elif values["role"] == "assistant":
+            rank = values.get("rank")
+            one = (math.inf if rank is None else float(rank), row.number, row)
+            best[values["parent_id"]] = min(one, best.get(values["parent_id"], one), key=lambda reply: reply[:2])
+    for name, row in asked.items():
+        if name in best and row.values and (reply := best[name][2].values):
+            told = {"instruction": row.values["text"], "response": reply["text"], "id": name}
+            yield Row(row.number, row.place, told)
+
+
+def _read(file: DataFile) -> Iterator[Row]:
     path = Path(file.path).expanduser()
     if not path.exists():
         if _is_hub_name(file.path):
@@ -150,8 +185,9 @@ def _parquet(path: Path) -> Iterator[Row]:
 def _hub(file: DataFile) -> Iterator[Row]:
     from datasets import load_dataset
 
+    name, _, configuration = file.path.partition(":")
     try:
-        rows = load_dataset(file.path, split=file.split)
+        rows = load_dataset(name, configuration or None, split=file.split)
     except Exception as error:  # the library raises whatever its network layer raises
         raise UserError(
             f"{file.path!r} is no file here, and as a Hub data set (split {file.split!r}) it cannot be loaded: "

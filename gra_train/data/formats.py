@@ -8,6 +8,8 @@ from typing import Any
 
 from gra_train.errors import UserError, nearest
 
+CHOICES = ("piqa", "winogrande", "commonsense_qa", "hellaswag")
+"""Benchmarks whose training rows are read as their questions are asked."""
 Mapper = Callable[[dict[str, Any]], dict[str, Any]]
 FIELDS = ("instruction", "response", "input", "domain", "keywords", "summary", "id", "rationale")
 
@@ -21,6 +23,12 @@ def detect(row: Mapping[str, Any]) -> str:
     columns = set(row)
     for name, needed in (
         ("dolly", {"instruction", "context", "response"}),
+        ("cot_collection", {"source", "target", "rationale"}),
+        ("esnli", {"premise", "hypothesis", "label"}),
+        ("piqa", {"goal", "sol1", "sol2"}),
+        ("winogrande", {"sentence", "option1", "option2"}),
+        ("commonsense_qa", {"question", "choices", "answerKey"}),
+        ("hellaswag", {"ctx", "endings"}),
         ("own", {"instruction", "response"}),
         ("alpaca", {"instruction", "output"}),
         ("self_instruct", {"instruction", "instances"}),
@@ -38,7 +46,7 @@ def detect(row: Mapping[str, Any]) -> str:
         f"no known format has the columns {', '.join(sorted(columns)) or '(none)'}; "
         "expected instruction + response, instruction + output (alpaca), question + answer (gsm8k), "
         "instruction + instances (self_instruct), instruction + context + response (dolly), prompt + prediction "
-        "(condor), messages or conversations (chat); "
+        "(condor), messages or conversations (chat), source + target + rationale (cot_collection); "
         "or set format=fields with fields.instruction=COLUMN and fields.response=COLUMN"
     )
 
@@ -151,7 +159,45 @@ def _chat(row: dict[str, Any]) -> dict[str, Any]:
     return {"instruction": told[question][1], "response": answer, "id": row.get("id")}
 
 
+def _cot_collection(row: dict[str, Any]) -> dict[str, Any]:
+    """CoT-Collection (arXiv 2305.14045): source, rationale, target."""
+    _need(row, "source", "target", "rationale")
+    return {"instruction": row["source"], "response": row["target"], "rationale": row["rationale"]}
+
+
+NLI = ("entailment", "neutral", "contradiction")
+
+
+def _esnli(row: dict[str, Any]) -> dict[str, Any]:
+    """e-SNLI (arXiv 1812.01193): the first of a pair's explanations is its rationale."""
+    _need(row, "premise", "hypothesis", "label")
+    told = row.get("explanations") or [row.get("explanation_1", "")]
+    label = row["label"]
+    return {
+        "instruction": f"Premise: {row['premise']}\nHypothesis: {row['hypothesis']}\n"
+        f"Is it {', '.join(NLI[:2])} or {NLI[2]}?",
+        "response": NLI[label] if isinstance(label, int) and 0 <= label < 3 else label,
+        "rationale": told[0] if told else "",
+    }
+
+
+def _choices(name: str) -> Mapper:
+    """Of a benchmark with choices: the words in which the evaluation asks, and the right choice's letter."""
+
+    def mapped(row: dict[str, Any]) -> dict[str, Any]:
+        from gra_train.evaluation.benchmarks import benchmark
+        from gra_train.evaluation.benchmarks.rows import as_training
+
+        found = as_training(benchmark(name), row)
+        if found is None:
+            raise BadRow(f"no row of {name}; its columns are {', '.join(row) or '(none)'}")
+        return {**found, "response": found["answer"]}
+
+    return mapped
+
+
 _MAPPERS: dict[str, Mapper] = {
     "own": _own, "alpaca": _alpaca, "wizardlm": _wizardlm, "condor": _condor, "self_instruct": _self_instruct,
-    "dolly": _dolly, "gsm8k": _gsm8k, "sharegpt": _chat, "chat": _chat,
+    "dolly": _dolly, "gsm8k": _gsm8k, "sharegpt": _chat, "chat": _chat, "cot_collection": _cot_collection,
+    "esnli": _esnli, "oasst": _own, **{name: _choices(name) for name in CHOICES},
 }  # fmt: skip

@@ -18,6 +18,13 @@ FORMATS = (
     "gsm8k",
     "sharegpt",
     "chat",
+    "cot_collection",
+    "esnli",
+    "oasst",
+    "piqa",
+    "winogrande",
+    "commonsense_qa",
+    "hellaswag",
     "fields",
 )
 
@@ -26,7 +33,11 @@ FORMATS = (
 class DataFile(Section):
     """An existing data set: a file, a Hub name, an earlier run or mini:WHAT."""
 
-    path: str = setting("", "file (.jsonl, .jsonl.gz, .json, .parquet), Hub data set, run folder, or mini:seeds|gold")
+    path: str = setting(
+        "",
+        "file (.jsonl, .jsonl.gz, .json, .parquet), Hub data set (owner/name, owner/name:subset), run folder, or "
+        "mini:seeds|gold",
+    )
     format: str = setting(
         "auto",
         "field mapping preset; auto: found by the columns of the first row",

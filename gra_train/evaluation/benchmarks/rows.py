@@ -103,6 +103,23 @@ def worked_examples(found: Benchmark, where: DataFile | None, count: int) -> lis
     return examples
 
 
+def as_training(found: Benchmark, row: Mapping[str, Any]) -> dict[str, str] | None:
+    """A row of the benchmark's training split as {instruction, answer}, in the words in which its questions are asked
+    (without those on the form of the answer). None: its columns are neither the Hub's nor the file's."""
+    from jinja2 import UndefinedError
+
+    told = {key: value for key, value in row.items() if key.isidentifier()} | {"row": row}
+    for hub in (True, False):
+        try:
+            values = {name: _expression(text)(**told) for name, text in found.questions.fields(hub=hub).items()}
+        except (AttributeError, IndexError, KeyError, TypeError, UndefinedError, ValueError):
+            continue  # made of columns that this row has not
+        if all(values.get(name) not in (None, "", []) for name in ("question", "gold")):
+            whole = {"domain": "", "choices": [], **values, "gold": _gold(values["gold"])}
+            return {"instruction": render(found.instruction, whole), "answer": whole["gold"]}
+    return None
+
+
 def contexts(found: Benchmark, where: DataFile | None) -> Mapping[str, str]:
     """domain -> the text that the prompt shows as {{ context }}."""
     if found.context is None:
