@@ -37,8 +37,8 @@ def run_experiment(config: Config, *, until: str = "compare", overrides: Sequenc
     runs_dir = Path(config.runs_dir)
     nodes = select(config, until)
     check_rationale_tasks(nodes, config.evaluation)
-    check_space(runs_dir)
     check_servers(nodes, runs_dir)
+    check_space(runs_dir)
     last = nodes[-1]
     folder = runs_dir / f"{config.name}-s{config.seed}-{last.run_id.rsplit('-', 1)[1]}"
     if config.resources.needs:
@@ -99,10 +99,14 @@ def select(config: Config, until: str) -> list[Node]:
 def check_servers(nodes: Sequence[Node], runs_dir: Path) -> None:
     """Raises UserError if servers of ours that stages to be run ask for cannot be started on this machine."""
     from gra_train.chat.serve import plan_servers
+    from gra_train.evaluation.engine import planned
 
     for node in nodes:
         if node.stage in STARTS_SERVERS and not node.run(runs_dir).is_done():
             plan_servers(node.config.pool.models)
+        elif node.stage == "evaluate" and not node.run(runs_dir).is_done():
+            model = planned(node.config, trained="model" in node.inputs)
+            plan_servers([model] if model else [])
 
 
 def write_plan(folder: Path, config: Config, nodes: Sequence[Node], overrides: Sequence[str]) -> None:

@@ -26,7 +26,7 @@ from gra_train.settings import build, change, problems
 from gra_train.synthesis.assumptions import basis, named_run
 from gra_train.synthesis.estimate import estimate
 from gra_train.synthesis.estimate_view import costs
-from gra_train.synthesis.readiness import benchmarks, disk, models
+from gra_train.synthesis.readiness import benchmarks, disk, evaluated, models
 from gra_train.synthesis.windows import windows
 
 
@@ -57,6 +57,7 @@ def main(words: Sequence[str]) -> int:
         listed: dict[str, int] = {}
         found += models(config, listed, offline=own.offline)
         found += windows(config, samples, listed)
+        found += evaluated(nodes, offline=own.offline)
         found += benchmarks(nodes, offline=own.offline)
         found += disk(config, nodes)
     for finding in found:

@@ -70,6 +70,10 @@ WRONG = [
     (["run", "experiment=mini", "compare.baseline=sollo"], ["compare.baseline='sollo'"]),
     (["run", "experiment=mini", "+arms.x.data=grra"], ["arms.x.data='grra'", "'gra'"]),
     (["synthesize", "seeds=nowhere.jsonl", "pool=mini"], ["nowhere.jsonl", "does not exist"]),
+    (
+        ["run", "experiment=mini", "evaluation.engine=vllm", "evaluation.serve={python: /nowhere/python}"],
+        ["serve.python='/nowhere/python' does not exist"],
+    ),
 ]
 
 

@@ -147,6 +147,26 @@ def test_prompts_that_do_not_fit_a_window_are_named_with_both_numbers(server, tm
     assert "its window is" not in text
 
 
+def test_the_evaluated_students_server_is_looked_at(server, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("GOOD_KEY", "canary-key")
+    words = [
+        "seeds=mini",
+        "pool=mini",
+        "synthesis=mini",
+        "evaluation=mini",
+        "+arms.base.data=none",
+        "compare.baseline=base",
+    ]
+    words += [f"runs_dir={tmp_path}", "student.name=pupil", f"student.url={server}", "student.api_key_env=GOOD_KEY"]
+    code, text = validate(capsys, *words, "student.served_name=tiny")
+    assert (code, f"pupil          {server} serves tiny" in text) == (0, True)
+    code, text = validate(capsys, *words, "student.served_name=small")
+    assert (code, "does not serve 'small'; it lists tiny" in text) == (2, True)
+    ours = [*words[:7], "student=mini", "evaluation.engine=vllm", "evaluation.serve={python: /nowhere}"]
+    code, text = validate(capsys, *ours)
+    assert (code, "serve.python='/nowhere' does not exist" in text) == (2, True)
+
+
 def test_calls_follow_the_story():
     synthesis = Synthesis(target=100, rounds=1, wave=10, num_reviewers=3, max_tokens=50)
     values = Assumptions(pass_instruction=0.5, good=0.5, survive=1.0, adjudicated=0.2, retried=0.0)

@@ -31,43 +31,12 @@ from gra_train.chat.servers import serving
 from gra_train.chat.templates import render
 from gra_train.errors import UserError
 from gra_train.evaluation.harness import Written
-from gra_train.locate import adapter_base, positions
+from gra_train.locate import positions
 from gra_train.progress import Bar
-from gra_train.schema import Model, Serve
-from gra_train.settings import change, overlaid, plain
-from gra_train.stages import EvaluateStage
+from gra_train.schema import Model
 
 _NO_LIMIT = 2**30
 _SAMPLING = {"until", "max_gen_toks", "do_sample", "temperature", "top_p"}
-
-
-def answering(config: EvaluateStage, result: Path | None) -> Model | None:
-    """The model that the stage evaluates, as the chat layer knows it; None where lm-eval's own HFLM is to load it.
-
-    result: of the training whose model/ is evaluated (None: config.model as it is; where that has a url, its server).
-    Raises UserError for settings of a server where none is started, and for an adapter on an adapter behind one.
-    """
-    evaluation, model = config.evaluation, config.model
-    engine, serve = evaluation.engine, evaluation.serve
-    if serve and engine in ("hf", "chat"):
-        raise UserError(f"evaluation.serve is for evaluation.engine=vllm or transformers; engine={engine} starts none.")
-    name = model.name or "student"
-    if result is None and model.url:
-        return change(model, name=name, serve={})
-    if engine == "hf":
-        return None
-    path = str(result / "model") if result else model.path
-    own = change(model, name=name, path=path, url="", served_name="", dtype=evaluation.dtype, serve={}, api="chat")
-    if result:
-        own = change(own, revision="")
-    if engine == "chat":
-        return own
-    if (base := adapter_base(path)) and adapter_base(base):
-        raise UserError(
-            f"evaluation.engine={engine}: {path} is an adapter on an adapter, which no server loads; use "
-            "evaluation.engine=hf or chat, where they are merged."
-        )
-    return change(own, serve=plain(overlaid(Serve(engine=engine), serve, "evaluation.serve.")))
 
 
 @contextmanager
@@ -111,11 +80,6 @@ class ChatLM(LM):
     @property
     def tokenizer_name(self) -> str:
         return self.name
-
-    @property
-    def chats(self) -> bool:
-        """Whether questions are put as a conversation: there is a chat template, or only the server knows."""
-        return self.tokenizer is None or self.tokenizer.chat_template is not None
 
     @property
     def max_length(self) -> int:
@@ -169,7 +133,7 @@ class ChatLM(LM):
                 )
             )  # fmt: skip
             seen[key] += 1
-        replies: list[Reply] = self._ask(asked)
+        replies: list[Reply] = self._ask(requests, asked)
         for request, reply in zip(requests, replies, strict=True):
             became = Written(reply.completion_tokens, reply.finish == "length", reply.finish == "failed")
             self.written.setdefault(request.args[0], became)  # of several samples the first is read
@@ -178,12 +142,12 @@ class ChatLM(LM):
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """(log-probability of the continuation, False): see `check` for the second."""
         asked = [Likelihood(raw(r.args[0]), r.args[1], purpose=f"student/{r.task_name}") for r in requests]
-        return [(scores.total, False) for scores in self._ask(asked)]
+        return [(scores.total, False) for scores in self._ask(requests, asked)]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Log-probabilities of whole texts. Raises UserError for one that is longer than the model's window."""
         asked = [Likelihood(raw(""), r.args[0], purpose=f"student/{r.task_name}") for r in requests]
-        found: list[TokenLogProbs] = self._ask(asked)
+        found: list[TokenLogProbs] = self._ask(requests, asked)
         if long := sum(math.isinf(scores.total) for scores in found):
             raise UserError(
                 f"{long} of {len(found)} texts are longer than the window of {self.name!r} ({self.max_length} tokens): "
@@ -191,7 +155,7 @@ class ChatLM(LM):
             )
         return [scores.total for scores in found]
 
-    def _ask(self, requests: Sequence[Request]) -> list[Any]:
+    def _ask(self, instances: Sequence[Instance], requests: Sequence[Request]) -> list[Any]:
         """Answers in order; each is a story of its own, so servers are kept as busy as their limits allow."""
 
         def story(request: Request) -> Any:
@@ -201,8 +165,17 @@ class ChatLM(LM):
 
             return tell
 
-        advance = self.bar.advance if self.bar else None
-        return self.pool.run([story(request) for request in requests], block=self.block, on_done=advance)
+        bar, answered = self.bar, 0
+        before = bar.done if bar else 0
+        questions = len({(one.task_name, one.doc_id) for one in instances})  # of choices, several requests each
+
+        def on_done(n: int) -> None:
+            nonlocal answered
+            answered += n
+            if bar:
+                bar.update(before + answered * questions // len(requests))
+
+        return self.pool.run([story(request) for request in requests], block=self.block, on_done=on_done)
 
 
 def _sampling(options: Mapping[str, Any]) -> Sampling:

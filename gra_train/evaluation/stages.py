@@ -11,6 +11,7 @@ from typing import Any
 from gra_train.errors import UserError
 from gra_train.evaluation.benchmarks import asking, names
 from gra_train.evaluation.benchmarks.asking import Asked
+from gra_train.evaluation.engine import answering
 from gra_train.evaluation.questions import TASKS, questions, without_instructions
 from gra_train.evaluation.statistics import Estimate, mean_of, share
 from gra_train.locate import model_folder
@@ -121,9 +122,9 @@ def _entry(estimate: Estimate, rows: Sequence[Mapping[str, Any]]) -> dict[str, A
 def _answering(config: EvaluateStage, result: Path | None, out: Path) -> Iterator[Any]:
     """The evaluated model as lm-eval's LM: HFLM, or through the chat layer, with a server of ours or somebody's."""
     from gra_train.evaluation.harness import local
-    from gra_train.evaluation.served import answering, served
+    from gra_train.evaluation.served import served
 
-    model = answering(config, result)
+    model = answering(config, str(result / "model") if result else "")
     block = config.evaluation.batch_size
     if model is None:
         yield local(*_load(config, result), block)

@@ -15,6 +15,7 @@ from gra_train.chat.serve import plan_servers, resolve
 from gra_train.data.benchmarks import LM_EVAL, questions
 from gra_train.doctor import Finding
 from gra_train.errors import UserError
+from gra_train.evaluation.engine import planned
 from gra_train.experiment import Node
 from gra_train.locate import MINI, model_folder
 from gra_train.schema import Config, Model
@@ -54,8 +55,30 @@ def models(config: Config, windows: dict[str, int], *, offline: bool) -> Iterato
             yield Finding("note", topic, f"{url} not asked (offline)") if offline else answers[model.name, url]
     yield from _started(pool.models)
     yield from _started([pool.large] if pool.large else [])  # in stages of its own: its GPUs may be the others'
-    if config.arms and (config.student.path or config.student.name):
+    trains = any(arm.data != "none" for arm in config.arms.values())
+    if config.arms and (config.student.path or (config.student.name and (trains or not config.student.url))):
         yield _folder("student", config.student)
+
+
+def evaluated(nodes: Sequence[Node], *, offline: bool) -> Iterator[Finding]:
+    """Can the student be asked the benchmarks' questions? Its server, or what one of ours needs."""
+    asked = {node.label: (node.config, "model" in node.inputs) for node in nodes if node.stage == "evaluate"}
+    found: list[Model] = []
+    try:
+        for config, trained in asked.values():
+            model = planned(config, trained=trained)
+            if model and (model.url or model.serve) and model not in found:
+                found.append(model)
+    except UserError as error:
+        yield Finding("problem", "evaluation", str(error))
+        return
+    yield from _started([model for model in found if model.serve])
+    for model in found:
+        urls = endpoints(model)
+        if offline:
+            yield from (Finding("note", model.name, f"{url} not asked (offline)") for url in urls)
+        elif urls:
+            yield from asyncio.run(_probe([(model, url) for url in urls], {})).values()
 
 
 def _started(models: Sequence[Model]) -> Iterator[Finding]:

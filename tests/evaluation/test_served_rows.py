@@ -12,7 +12,7 @@ import pytest
 
 from gra_train.errors import UserError
 from gra_train.evaluation import sandbox, stages
-from gra_train.evaluation.served import answering
+from gra_train.evaluation.engine import answering, planned
 from gra_train.records import write_jsonl
 from gra_train.schema import DataFile, Evaluation, Model
 from gra_train.settings import change
@@ -106,11 +106,12 @@ def test_every_row_is_right(tmp_path: Path) -> None:
 def test_how_a_student_is_reached(tmp_path: Path) -> None:
     """engine: here, here through the ledger, or behind a server that is started for it; url: the base at its server."""
     config = EvaluateStage(0, Model(path="mini:wren", revision="abc"), Evaluation(dtype="bfloat16"), "tags", "cpu")
-    assert answering(config, None) is None
+    assert answering(config) is None
 
     def of(engine: str, result: Path | None, **changes: Any) -> Model | None:
         model = change(config.model, **changes)
-        return answering(change(config, model=model, evaluation=Evaluation(engine=engine, dtype="bfloat16")), result)
+        stage = change(config, model=model, evaluation=Evaluation(engine=engine, dtype="bfloat16"))
+        return answering(stage, str(result / "model") if result else "")
 
     result = tmp_path / "result"
     (result / "model").mkdir(parents=True)
@@ -126,12 +127,15 @@ def test_how_a_student_is_reached(tmp_path: Path) -> None:
     assert (trained.url, trained.served_name, trained.path) == ("", "", str(result / "model"))
     assert trained.serve["engine"] == "vllm"
     assert of("hf", result, url="http://127.0.0.1:9/v1") is None
+    before = planned(change(config, evaluation=Evaluation(engine="vllm")), trained=True)
+    assert before
+    assert (before.path, before.serve["engine"]) == ("mini:wren", "vllm")
 
     wrong = change(config, evaluation=Evaluation(engine="vllm", serve={"pyton": "x"}))
     with pytest.raises(UserError, match=r"evaluation\.serve\.pyton.*Did you mean 'evaluation\.serve\.python'"):
-        answering(wrong, None)
+        answering(wrong)
     with pytest.raises(UserError, match="engine=hf starts none"):
-        answering(change(config, evaluation=Evaluation(serve={"port": 8000})), None)
+        answering(change(config, evaluation=Evaluation(serve={"port": 8000})))
     for name, under in (("one", "result/model"), ("two", "one")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "adapter_config.json").write_text(
