@@ -213,9 +213,9 @@ def test_thousands_of_segments_need_few_open_files(tmp_path):
         (tmp_path / f"{i:020d}-a.seg").write_bytes((first if i == 0 else segments.MAGIC) + body + segments.END)
     with Ledger(tmp_path) as ledger:  # writes the index
         assert len(ledger) == 1501
-    began = time.perf_counter()
+    began = time.process_time()
     with Ledger(tmp_path) as ledger:
-        opened = time.perf_counter() - began
+        opened = time.process_time() - began
         open_files = len(os.listdir("/proc/self/fd"))
         assert [ledger.get(key_of(i)) for i in range(1500)] == list(range(1500))
         assert len(os.listdir("/proc/self/fd")) - open_files <= module._OPEN_FILES
