@@ -8,11 +8,11 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-from gra_train.records import Sample, read_samples
+from gra_train.records import read_jsonl
 from gra_train.reporting.markup import grid, percent
 from gra_train.reporting.reports import gather
 from gra_train.reporting.table import REVIEWERS
@@ -53,15 +53,15 @@ def dataset_card(result: Path, *, configs: Sequence[Mapping[str, Any]] = DEFAULT
 
     frozen = yaml.safe_load((result.parent / "config.yaml").read_text())
     config = frozen["config"]
-    samples = read_samples(result)
+    rows = _Rows.read(result)
     funnel = read_json(result / "funnel.json") or {}
-    name = f"{config['pool'].get('name') or 'pool'}: {len(samples)} synthesised instructions"
+    name = f"{config['pool'].get('name') or 'pool'}: {rows.count} synthesised instructions"
     head = {
         "pretty_name": name,
         "license": license,
         "tags": ["synthetic", "gra-train"],
         "task_categories": ["text-generation"],
-        "size_categories": [_size(len(samples))],
+        "size_categories": [_size(rows.count)],
         "configs": [dict(one) for one in configs],
     }
     parts = [
@@ -79,7 +79,7 @@ def dataset_card(result: Path, *, configs: Sequence[Mapping[str, Any]] = DEFAULT
         parts += [f"## {report['title']}\n", grid(report["columns"], report["rows"]), report["note"] + "\n"]
     parts += [
         "## Rows\n",
-        _rows(samples),
+        _rows(rows),
         "## Columns\n",
         grid(["column", "what it holds"], list(map(list, COLUMNS.items()))),
     ]
@@ -170,14 +170,30 @@ def _decisions(config: Mapping[str, Any]) -> str:
     return grid(["setting", "value"], rows)
 
 
-def _rows(samples: list[Sample]) -> str:
-    if not samples:
+@dataclass
+class _Rows:
+    """What the card says of the rows; they are read one by one, never held."""
+
+    count: int = 0
+    domains: Counter[str] = field(default_factory=Counter)
+    words: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def read(cls, result: Path) -> _Rows:
+        found = cls()
+        for row in read_jsonl(result / "data.jsonl"):
+            found.count += 1
+            found.domains[row.get("domain") or "(none)"] += 1
+            found.words.update({part: len(row[part].split()) for part in ("instruction", "response")})
+        return found
+
+
+def _rows(rows: _Rows) -> str:
+    if not rows.count:
         return "No rows were kept.\n"
-    words = {part: fmean(len(getattr(s, part).split()) for s in samples) for part in ("instruction", "response")}
-    counts = Counter(sample.domain or "(none)" for sample in samples)
-    rows = [[domain, str(n), percent({"value": n / len(samples)})] for domain, n in sorted(counts.items())]
-    means = ", ".join(f"{part} {mean:.1f}" for part, mean in words.items())
-    return f"{len(samples)} rows; mean words: {means}.\n\n" + grid(["domain", "rows", "%"], rows)
+    table = [[domain, str(n), percent({"value": n / rows.count})] for domain, n in sorted(rows.domains.items())]
+    means = ", ".join(f"{part} {words / rows.count:.1f}" for part, words in rows.words.items())
+    return f"{rows.count} rows; mean words: {means}.\n\n" + grid(["domain", "rows", "%"], table)
 
 
 def _limits(funnel: Mapping[str, Any]) -> str:
