@@ -4,13 +4,14 @@
     python benchmarks/memory.py --review none        three calls and a summary per sample
     python benchmarks/memory.py --rows 5000          smaller
 
-Against the stub server with a latency of 10 ms. Prints resident memory when a share of the calls was made, and the
-peak; writes memory.md for the default size.
+Against the stub server with a latency of 10 ms, in the environment that a run gives its workers. Prints resident memory
+when a share of the calls was made, and the peak; writes memory.md for the default size.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from datetime import UTC, datetime
@@ -19,6 +20,8 @@ from pathlib import Path
 from bench import machine
 from report import markdown
 from runner import HERE, OURS, Cell, Server, Watch, run, say, server
+
+from gra_train.launch import environment
 
 SHARES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
@@ -48,6 +51,7 @@ def main() -> None:
     options = parser.parse_args()
     cell = Cell("gra" if options.review == "committee" else "plain", 0.01, 64, options.rows)
     courses: list[Course] = []
+    os.environ |= environment(threads=1)
     began = time.monotonic()
     with server() as at:
 
