@@ -12,6 +12,7 @@ from typing import Protocol
 
 from gra_train.data.benchmarks import benchmarks
 from gra_train.errors import UserError, nearest
+from gra_train.evaluation.benchmarks.asking import reads_questions
 from gra_train.graph import Node
 from gra_train.schema import Arm, Collate, Config, Model, Preference, Resources
 from gra_train.settings import change, only, overlaid
@@ -55,7 +56,7 @@ class Method:
         model: in place of config.student.
         """
         config, reads = self.graph.config, READS[stage]
-        asks = QUESTIONS if stage in READS_QUESTIONS else ()
+        asks = reads_questions(config.evaluation) if stage in READS_QUESTIONS else ()
         apart = benchmarks(self.collate.decontaminate, config.evaluation) if "decontaminate" in reads else {}
         if self.data and self.collate.own_data in ("both", *(what for name, what in OWN.items() if name in reads)):
             inputs = inputs | {"data": self.data}
@@ -186,6 +187,5 @@ READS = {
     "answerer": ("prompts", "answerer"),
 }  # fmt: skip
 """The settings each stage of COLLATE reads: a sweep over beta does not train M_IFT again. Baselines add theirs."""
-QUESTIONS = ("tasks", "limit", "split", "questions", "protocol", "data_dir", "sources")
 READS_QUESTIONS = {"rationales"}
 """Stages that also read which questions are asked (evaluation.tasks and their number)."""

@@ -81,3 +81,25 @@ def _batch(tokenizer: Any, bare: bool, prompts: Mapping[str, str]) -> dict[str, 
 def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A result folder of a training stage."""
     return teach(tmp_path_factory.mktemp("taught"))
+
+
+def own_benchmark(folder: Path) -> Path:
+    """A benchmark file of one's own, beside its questions: the miniature's, as GSM8K writes its rows."""
+    from gra_train.records import write_jsonl
+
+    folder.mkdir(exist_ok=True)
+    rows = [{"question": q["instruction"], "answer": f"So.\n#### {q['gold']}"} for q in questions(EVALUATION)]
+    write_jsonl(folder / "words.jsonl", rows)
+    (folder / "words.yaml").write_text(
+        "about: the miniature's problems, as GSM8K writes them\n"
+        "kind: text\n"
+        "questions:\n"
+        "  file: words.jsonl\n"
+        "  rows:\n"
+        "    question: question\n"
+        "    gold: answer.rpartition('####')[2] | trim\n"
+        "prompt: '{{ question }}'\n"
+        "published: {max_tokens: 24, patterns: ['#### (.*)']}\n"
+        "robust: {max_tokens: 24}\n"
+    )
+    return folder / "words.yaml"

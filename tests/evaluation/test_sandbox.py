@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gra_train.evaluation.sandbox import Limits, Sandbox, unavailable, wire
+from gra_train.evaluation.sandbox import Limits, Sandbox, nests_work, unavailable, wire
 
 pytestmark = pytest.mark.sandbox
 CPU = 100_000 + os.getpid()
@@ -20,17 +20,27 @@ TESTS = "assert f(2) == 3\nassert all([f(5) == 6])"
 RIGHT = "def f(x):\n    return x + 1\n"
 
 
-@pytest.fixture(scope="module")
-def sandbox():
+LIMITS = Limits(seconds=8, cpu_s=CPU, memory_mb=256, processes=8, file_mb=4, scratch_mb=8)
+
+
+@pytest.fixture(scope="module", params=["nest", "alone"])
+def sandbox(request):
+    """Guests of a nest, and programs with a bubblewrap of their own."""
     if reason := unavailable():
         pytest.skip(reason)
-    with Sandbox(Limits(seconds=8, cpu_s=CPU, memory_mb=256, processes=8, file_mb=4, scratch_mb=8)) as found:
+    if request.param == "nest" and not nests_work():
+        pytest.skip("no namespaces for processes without privileges here")
+    with Sandbox(LIMITS, nested=request.param == "nest") as found:
         yield found
 
 
-@pytest.fixture(scope="module")
-def impatient(sandbox):
-    with Sandbox(replace(sandbox.limits, seconds=3)) as found:
+@pytest.fixture(scope="module", params=["nest", pytest.param("alone", marks=pytest.mark.slow)])
+def impatient(request):
+    if reason := unavailable():
+        pytest.skip(reason)
+    if request.param == "nest" and not nests_work():
+        pytest.skip("no namespaces for processes without privileges here")
+    with Sandbox(replace(LIMITS, seconds=3), nested=request.param == "nest") as found:
         yield found
 
 
@@ -96,15 +106,22 @@ def test_bombs_end_and_leave_nothing(impatient, name):
 
 
 def guests():
-    """Processes of the programs of this test session: no other has its CPU limit."""
+    """Processes of the programs of this test session: no other has its CPU limit; a nest is one level above them."""
     mark, found = f'"RLIMIT_CPU": {CPU}'.encode(), []
+    levels = len(numbers("self"))
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_bytes()
+            deep = len(numbers(folder.name)) - levels
         except OSError:
             continue
-        found += [folder.name] if mark in words else []
+        found += [folder.name] if mark in words and deep >= (2 if b"nest.py" in words else 1) else []
     return found
+
+
+def numbers(process):
+    """A process's numbers, one for each level of process namespaces."""
+    return re.search(r"NSpid:(.*)", Path(f"/proc/{process}/status").read_text())[1].split()
 
 
 def test_a_running_program_is_seen(impatient):
@@ -116,10 +133,20 @@ def test_a_running_program_is_seen(impatient):
         assert there
 
 
+INSIDE = """
+import ctypes, glob, os, socket
+def capabilities():
+    sets = (ctypes.c_uint32 * 6)()
+    assert ctypes.CDLL(None).capget((ctypes.c_uint32 * 2)(0x20080522, 0), sets) == 0
+    return list(sets)
+def gains():
+    return ctypes.CDLL(None).prctl(39, 0, 0, 0, 0) == 1 or os.getuid() == 0
+"""
+
+
 def seen(sandbox, expression):
     """What a program sees: the value of an expression inside."""
-    verdict = sandbox.check(f"import os, socket, glob\ndef f():\n    return {expression}\n", "assert False, repr(f())")
-    return verdict.detail
+    return sandbox.check(f"{INSIDE}\ndef f():\n    return {expression}\n", "assert False, repr(f())").detail
 
 
 def test_environment_and_files_of_the_host_are_not_there(sandbox, monkeypatch, tmp_path):
@@ -136,9 +163,41 @@ def test_environment_and_files_of_the_host_are_not_there(sandbox, monkeypatch, t
 
 
 def test_nothing_can_be_written_but_scratch(sandbox):
-    for place in ("/usr/x", "/x", "/guest/x", sys.base_prefix + "/x", "/proc/sys/kernel/core_pattern"):
-        assert re.match("(OSError|PermissionError)", seen(sandbox, f"open({place!r}, 'w')")), place
+    written = (
+        "/usr/x",
+        "/x",
+        "/guest/x",
+        sys.base_prefix + "/x",
+        "/dev/x",
+        "/dev/shm/x",
+        "/proc/sys/kernel/core_pattern",
+    )
+    for place in written:
+        assert re.match("(OSError|PermissionError|FileNotFoundError)", seen(sandbox, f"open({place!r}, 'w')")), place
     assert seen(sandbox, "open('/tmp/x', 'w').write('1')") == "1"
+
+
+def test_nothing_goes_from_one_program_to_the_next(sandbox):
+    """The same nest hatches both."""
+    places = "('/tmp', '/dev/shm', '/dev', '/run', '/var/tmp', '/guest')"
+    leave = f"[open(d + '/left', 'w').write('x') for d in {places} if os.access(d, 2)]"
+    assert seen(sandbox, leave) == "[1]", "scratch is the only place"
+    assert seen(sandbox, "os.listdir('/tmp')") == "[]"
+    assert sandbox.check(RIGHT + "import math, random\nmath.pi = 3\nrandom.random = None", TESTS).passed
+    assert seen(sandbox, "(__import__('math').pi > 3.1, __import__('random').random())").startswith("(True, 0.")
+
+
+def test_the_nest_cannot_be_reached(sandbox):
+    """Neither by number, nor by its socket: a guest holds its two pipes and nothing else."""
+    reached = "[p for p in range(2, 300) if p != os.getpid() and not _dead(p)]"
+    program = f"{INSIDE}\ndef _dead(p):\n    try: os.kill(p, 9)\n    except ProcessLookupError: return True\n"
+    program += f"def f():\n    return {reached}\n"
+    assert sandbox.check(program, "assert f() == []").passed
+    kinds = "sorted({os.fstat(x).st_mode & 0o170000 for x in range(64) if _open(x)})"
+    program = f"{INSIDE}\ndef _open(x):\n    try: os.fstat(x); return True\n    except OSError: return False\n"
+    program += f"def f():\n    return {kinds}\n"
+    assert sandbox.check(program, "import stat\nassert f() == sorted({stat.S_IFIFO, stat.S_IFCHR})").passed
+    assert sandbox.check(RIGHT, TESTS).passed
 
 
 def test_no_network(sandbox):
@@ -158,7 +217,8 @@ def test_no_process_of_the_host_can_be_seen_or_killed(sandbox):
     assert len(eval(seen(sandbox, "[p for p in os.listdir('/proc') if p.isdigit()]"))) <= 3
     assert seen(sandbox, "os.getuid()") != "0" or os.geteuid() != 0
     assert re.match("(PermissionError|OSError)", seen(sandbox, "os.setuid(0)")) or seen(sandbox, "os.setuid(0)")
-    assert "0000000000000000" in seen(sandbox, "open('/proc/self/status').read().split('CapEff:')[1].split()[0]")
+    assert seen(sandbox, "capabilities()") == "[0, 0, 0, 0, 0, 0]", "effective, permitted, inheritable"
+    assert "True" in seen(sandbox, "gains()"), "setuid programs give nothing"
 
 
 def test_values_keep_their_types():

@@ -40,6 +40,12 @@ class Asked:
         return self.benchmark.name
 
 
+def reads_questions(evaluation: Evaluation) -> tuple[str, ...]:
+    """The settings that decide which questions a run asks: what a stage that only writes rationales for them reads."""
+    more = ("protocol", "data_dir", "sources") if ours(evaluation) else ()
+    return ("tasks", "limit", "split", "questions", *more)
+
+
 def ours(evaluation: Evaluation) -> list[str]:
     """The tasks of a run that are benchmarks of ours."""
     return [task for task in dict.fromkeys(evaluation.tasks) if is_ours(task)]

@@ -7,6 +7,6 @@ travel as plain values (wire.py), never as pickles. A program that exits, patche
 everything changes nothing in the judge: success is a nonce that the judge writes after the last test.
 """
 
-from gra_train.evaluation.sandbox.host import Limits, Sandbox, Verdict, unavailable
+from gra_train.evaluation.sandbox.host import Limits, Sandbox, Verdict, nests_work, unavailable
 
-__all__ = ["Limits", "Sandbox", "Verdict", "unavailable"]
+__all__ = ["Limits", "Sandbox", "Verdict", "nests_work", "unavailable"]

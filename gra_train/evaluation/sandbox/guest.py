@@ -1,7 +1,8 @@
 """The guest: runs a program inside the sandbox and answers the judge's calls, one JSON line each.
 
-Started as `python -I guest.py LIMITS` (JSON). First it gives up what it could use against its host, then it reads the
-program, then calls. Nothing that it says is believed but values. Standard library only.
+Hatched by the nest (nest.py), or started as `python -I guest.py LIMITS` (JSON). First it gives up what it could use
+against its host, then it reads the program, then calls. Nothing that it says is believed but values.
+Standard library only.
 """
 
 import json
@@ -19,10 +20,14 @@ def confine(limits):
     for name, value in limits["resources"].items():
         resource.setrlimit(getattr(resource, name), (value, value))
     if limits["user"]:
-        os.setgroups([])
-        os.setresgid(*[limits["user"]] * 3)
-        os.setresuid(*[limits["user"]] * 3)
+        leave_root(limits["user"])
     os.chdir("/tmp")
+
+
+def leave_root(user):
+    os.setgroups([])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
 
 
 def streams():
@@ -69,9 +74,9 @@ def perform(request, names, objects):
     return verbs[verb](target)
 
 
-def main():
+def serve():
+    """Read a program and answer calls, to the end of standard input."""
     calls, answers = streams()
-    confine(json.loads(sys.argv[1]))
     names = {"__name__": "program", "__builtins__": __builtins__}
     objects = Objects()
 
@@ -98,4 +103,5 @@ def _text(error):
 
 
 if __name__ == "__main__":
-    main()
+    confine(json.loads(sys.argv[1]))
+    serve()

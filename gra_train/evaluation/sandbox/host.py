@@ -1,4 +1,8 @@
-"""The side of the package: starting judges, limits, and whether this machine can run programs safely at all."""
+"""The side of the package: starting judges, limits, and whether this machine can run programs safely at all.
+
+Programs run as guests of a nest (nest.py) where a process without privileges may make namespaces; elsewhere (a system
+may forbid it) in a bubblewrap of their own each, which is as safe and many times slower.
+"""
 
 from __future__ import annotations
 
@@ -61,15 +65,27 @@ def unavailable() -> str:
     return "" if verdict.passed else f"bubblewrap does not start here ({verdict.reason}: {verdict.detail})"
 
 
+@cache
+def nests_work() -> bool:
+    """Whether a nest can hatch here. Tried out once."""
+    if not sys.platform.startswith("linux") or not shutil.which("bwrap"):
+        return False
+    with Sandbox(workers=1, nested=True) as trial:
+        return trial.check("def f(): return 1", "assert f() == 1").passed
+
+
 class Sandbox:
     """Judges that wait for programs. Use as a context manager; `check` may be called from several threads.
 
     workers: programs at a time (default: one for each core). confined=False runs programs with limits alone, without
-    the sandbox: for machines where there is none, on the user's word.
+    the sandbox: for machines where there is none, on the user's word. nested: whether guests come from a nest (default:
+    where that works).
     """
 
-    def __init__(self, limits: Limits = Limits(), *, workers: int | None = None, confined: bool = True) -> None:
+    def __init__(self, limits: Limits = Limits(), *, workers: int | None = None, confined: bool = True,
+                 nested: bool | None = None) -> None:  # fmt: skip
         self.limits, self.confined = limits, confined
+        self._nested = confined and (nests_work() if nested is None else nested)
         self.workers = workers or len(os.sched_getaffinity(0))
         self._idle: list[subprocess.Popen[str]] = []
         self._lock = threading.Lock()
@@ -96,6 +112,7 @@ class Sandbox:
             "entry_points": list(entry_points),
             "nonce": nonce,
             "command": self._command(),
+            "nested": self._nested,
             "timeout_s": self.limits.seconds,
         }
         judge = self._take()
@@ -153,11 +170,13 @@ class Sandbox:
                 "RLIMIT_CORE": 0,
             },
         }
+        told["scratch_mb"] = limits.scratch_mb
         guest = [_python(), "-I", "-S", "-B"]
         if not self.confined:
             told["resources"].pop("RLIMIT_NPROC")  # it would count the user's other processes
             return [*guest, str(HERE / "guest.py"), json.dumps(told | {"user": 0})]
-        return [*_bubblewrap(root, limits.scratch_mb), *guest, f"{INSIDE}/guest.py", json.dumps(told)]
+        program = "nest.py" if self._nested else "guest.py"
+        return [*_bubblewrap(root, limits.scratch_mb), *guest, f"{INSIDE}/{program}", json.dumps(told)]
 
 
 def _bubblewrap(root: bool, scratch_mb: int) -> list[str]:
@@ -176,9 +195,9 @@ def _bubblewrap(root: bool, scratch_mb: int) -> list[str]:
             words += ["--perms", "0755", "--dir", str(parent)]
         words += ["--ro-bind", folder, folder]
     words += ["--perms", "0755", "--dir", INSIDE]
-    for name in ("guest.py", "wire.py"):
+    for name in ("guest.py", "nest.py", "wire.py"):
         words += ["--ro-bind", str(HERE / name), f"{INSIDE}/{name}"]
-    words += ["--proc", "/proc", "--dev", "/dev"]
+    words += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
     words += ["--perms", "1777", "--size", str(scratch_mb << 20), "--tmpfs", "/tmp", "--remount-ro", "/"]
     return [*words, "--"]
 

@@ -1,8 +1,9 @@
 """The judge: runs tests against a program that lives in another process. A fork server; one JSON line is one job.
 
-A job: {program, tests, entry_points, nonce, command, timeout_s}. `command` starts the guest. The reply: {nonce, reason,
-detail}, with the nonce only where the last test was passed. Names that the tests use and do not define are looked up
-in the program; a name of a builtin is the builtin, unless it is one of `entry_points` (a program cannot replace `all`).
+A job: {program, tests, entry_points, nonce, command, nested, timeout_s}. `command` starts the guest, or, if `nested`, a
+nest (nest.py) that is kept and hatches the guests of all further jobs. The reply: {nonce, reason, detail}, with the
+nonce only where the last test was passed. Names that the tests use and do not define are looked up in the program; a
+name of a builtin is the builtin, unless it is one of `entry_points` (a program cannot replace `all`).
 Standard library only, so that it starts at once.
 """
 
@@ -12,6 +13,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -32,19 +34,67 @@ class Gone(BaseException):
     """The guest ended, or said what no guest says. Not an Exception: no test may catch it."""
 
 
+class Nest:
+    """A nest of guests, started for the first job."""
+
+    def __init__(self, command: list[str]) -> None:
+        self.judge, theirs = socket.socketpair()
+        self.process: Any = subprocess.Popen(command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, env={})
+        theirs.close()
+
+    def hatch(self):
+        """A guest's pipes: (what it reads, what it writes); None where it cannot be had."""
+        its_in, our_out = os.pipe()
+        our_in, its_out = os.pipe()
+        try:
+            socket.send_fds(self.judge, [b"."], [its_in, its_out])
+            hatched = self.judge.recv(1)
+        except OSError:
+            hatched = b""
+        os.close(its_in)
+        os.close(its_out)
+        if hatched == b"y":
+            return open(our_out, "wb", 0), open(our_in, "rb", 0)
+        os.close(our_out)
+        os.close(our_in)
+        return None
+
+    def clear(self):
+        """Kill the guest. False: the nest is lost."""
+        try:
+            self.judge.send(b".")
+            return self.judge.recv(1) == b"."
+        except OSError:
+            return False
+
+    def end(self):
+        self.judge.close()
+        self.process.kill()
+        self.process.wait()
+
+
 class Guest:
     """The other end of the pipes."""
 
-    def __init__(self, command: list[str]) -> None:
-        self.process: Any = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={}, bufsize=0)
+    def __init__(self, command: list[str], pipes: Any = None) -> None:
+        self.process: Any = None
+        if pipes:
+            self.to, self.answers = pipes
+        else:
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={}, bufsize=0)
+            self.to, self.answers = self.process.stdin, self.process.stdout
         self._buffer = b""
+
+    def kill(self):
+        if self.process:
+            self.process.kill()
 
     def ask(self, request):
         """The value of a request. Raises what the program raised (by name, among the builtins), or Gone."""
         try:
             data = json.dumps(request).encode() + b"\n"
             while data:
-                data = data[self.process.stdin.write(data) :]
+                data = data[self.to.write(data) :]
             reply = json.loads(self._line())
             raised = self._error(str(reply["error"]), str(reply.get("text", ""))) if "error" in reply else None
             value = None if raised else wire.decode(reply["value"], lambda number: Handle(self, number))
@@ -63,7 +113,7 @@ class Guest:
 
     def _line(self):
         while b"\n" not in self._buffer:
-            data = self.process.stdout.read(1 << 16)
+            data = self.answers.read(1 << 16)
             if not data:
                 raise Gone("the program ended")
             self._buffer += data
@@ -137,9 +187,9 @@ class Names(dict):
         return found
 
 
-def judge(job):
+def judge(job, pipes):
     """(passed, reason, detail). reason: passed, failed (a test), error (the program or a test raised), ended."""
-    guest = Guest(job["command"])
+    guest = Guest(job["command"], pipes)
     try:
         guest.ask(job["program"])
         exec(compile(job["tests"], "tests", "exec"), Names(guest, job["entry_points"]))
@@ -151,17 +201,19 @@ def judge(job):
     except BaseException as error:
         return False, "error", f"{type(error).__name__}: {str(error)[:500]}"
     finally:
-        guest.process.kill()
+        guest.kill()
 
 
-def fork(job):
+def fork(job, nest=None, pipes=None):
     """Judge in a child with a process group of its own; the reply. The whole tree is killed on time-out."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         os.setpgid(0, 0)
         os.close(read)
-        passed, reason, detail = judge(job)
+        if nest:
+            nest.judge.close()
+        passed, reason, detail = judge(job, pipes)
         reply = {"nonce": job["nonce"] if passed else "", "reason": reason, "detail": detail}
         os.write(write, json.dumps(reply).encode()[: 1 << 16])
         os._exit(0)
@@ -184,9 +236,30 @@ def fork(job):
     return reply
 
 
+def nested(job, nest):
+    """(reply, the nest for the next job). No guest: an error of this machine, not of a program."""
+    nest = nest or Nest(job["command"])
+    if not (pipes := nest.hatch()):
+        nest.end()
+        return {"nonce": "", "reason": "unavailable", "detail": "no namespaces for the guest of a nest"}, None
+    reply = fork(job, nest, pipes)
+    for pipe in pipes:
+        pipe.close()
+    if not nest.clear():
+        nest.end()
+        nest = None
+    return reply, nest
+
+
 def main():
+    nest = None
     for line in sys.stdin:
-        print(json.dumps(fork(json.loads(line))), flush=True)
+        job = json.loads(line)
+        if job["nested"]:
+            reply, nest = nested(job, nest)
+        else:
+            reply = fork(job)
+        print(json.dumps(reply), flush=True)
 
 
 if __name__ == "__main__":
