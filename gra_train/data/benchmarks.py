@@ -1,24 +1,26 @@
 """Where the questions of a benchmark are, so that training data can be kept apart from them.
 
-A benchmark is named by what `evaluation.tasks` calls it, by the name of its file in the folder of data sets
-(`synthesis.decontaminate.folder`, else $GRA_DATA_DIR), or by the path of a file of one's own.
+A benchmark is one of gra_train/evaluation/benchmarks, by its name, an alias (lm-eval's names of the same questions) or
+the path of a definition of one's own; or the path of a file of questions. What is evaluated and what training data are
+kept apart from come from the same place: a file of the folder of data sets (`synthesis.decontaminate.folder`, else
+`evaluation.data_dir`, else $GRA_DATA_DIR), or the Hub.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gra_train.data.files import ENDINGS, read_rows
 from gra_train.errors import UserError, nearest
+from gra_train.evaluation.benchmarks import LM_EVAL, Benchmark, benchmark, named, names
+from gra_train.evaluation.benchmarks.rows import HUB, data_dir, question_texts
 from gra_train.locate import MINI
 from gra_train.schema import DataFile, Decontaminate, Evaluation
 
 EVALUATION = "evaluation"
-LM_EVAL = "lm-eval:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,40 +31,6 @@ class Question:
     id: str
     text: str
 
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A benchmark of the folder of data sets: its file there, the column of the question, which rows are the test."""
-
-    file: str
-    column: str
-    test: Callable[[Mapping[str, Any]], bool] = lambda row: True
-
-
-KNOWN = {
-    "aqua": Known("aqua/test.jsonl.gz", "question"),
-    "arc_challenge": Known("arc/challenge_test.jsonl.gz", "query"),
-    "arc_easy": Known("arc/easy_test.jsonl.gz", "query"),
-    "bbh": Known("bbh/bbh.jsonl.gz", "input"),
-    "commonsense_qa": Known("commonsense_qa/dev_4choice.jsonl.gz", "query"),
-    "gsm8k": Known("gsm8k/test.jsonl.gz", "question"),
-    "hellaswag": Known("hellaswag/val_1000.jsonl.gz", "ctx"),  # 1,000 of the 10,042
-    "humaneval": Known("humaneval/HumanEval.jsonl.gz", "prompt"),
-    "ifeval": Known("ifeval/input_data.jsonl.gz", "prompt"),
-    "math": Known("math/math_test.jsonl.gz", "problem"),
-    "mbpp": Known("mbpp/mbpp.jsonl.gz", "text", lambda row: 11 <= row["task_id"] <= 510),
-    "mmlu": Known("mmlu/test.jsonl.gz", "question"),
-    "openbookqa": Known("openbookqa/test.jsonl.gz", "query"),
-    "piqa": Known("piqa/dev.jsonl.gz", "query"),
-    "winogrande": Known("winogrande/dev.jsonl.gz", "sentence"),
-}
-TASKS = {
-    "agieval_aqua_rat": "aqua", "bbh_cot_fewshot": "bbh", "bbh_cot_zeroshot": "bbh", "bbh_fewshot": "bbh",
-    "bbh_zeroshot": "bbh", "gsm8k_cot": "gsm8k", "gsm8k_cot_zeroshot": "gsm8k", "hendrycks_math": "math",
-    "hendrycks_math500": "math", "humaneval_instruct": "humaneval", "mbpp_instruct": "mbpp", "minerva_math": "math",
-    "minerva_math500": "math", "mmlu_generative": "mmlu",
-}  # fmt: skip
-"""lm-eval's other names of the same questions."""
 
 COLUMNS = ("question", "query", "problem", "prompt", "instruction", "text", "ctx", "sentence", "input")
 """Of a file of one's own: the question is the first of these columns."""
@@ -92,22 +60,24 @@ def _place(name: str, settings: Decontaminate, evaluation: Evaluation) -> tuple[
         if not Path(name).expanduser().is_file():
             raise UserError(f"synthesis.decontaminate.against: there is no file {name!r} of questions.")
         return Path(name).name, DataFile(path=name)
-    known = KNOWN.get(TASKS.get(name, name))
-    folder = settings.folder or os.environ.get("GRA_DATA_DIR", "")
-    if known and folder and (Path(folder) / known.file).is_file():
-        return name, DataFile(path=str(Path(folder) / known.file))
+    known = _known(name)
+    folder = settings.folder or data_dir(evaluation)
+    if known and folder and (Path(folder).expanduser() / known.questions.file).is_file():
+        return name, DataFile(path=str(Path(folder).expanduser() / known.questions.file))
     if settings.missing == "load":
-        return name, DataFile(path=LM_EVAL + name)
+        if known and known.questions.hub:
+            return name, DataFile(path=HUB + known.questions.hub, split=known.questions.split)
+        return name, DataFile(path=LM_EVAL + name.removeprefix(LM_EVAL))
     if settings.missing == "skip":
         return name, DataFile()
     if known:
-        where = f"{folder} has no {known.file}" if folder else "no folder of data sets is named"
+        where = f"{folder} has no {known.questions.file}" if folder else "no folder of data sets is named"
     else:
-        where = f"no such benchmark is known.{nearest(name, list(KNOWN))} Known: {', '.join(KNOWN)}"
+        where = f"no such benchmark is known.{nearest(name, names())} Known: {', '.join(names())}"
     raise UserError(
         f"synthesis.decontaminate: the questions of {name!r} are not at hand: {where}. Name a folder "
         "(synthesis.decontaminate.folder, or $GRA_DATA_DIR) or a file of questions in its place, or set "
-        "synthesis.decontaminate.missing=load (lm-eval's own, from the Hub) or skip (leave it out, and say so)."
+        "synthesis.decontaminate.missing=load (from the Hub, or lm-eval's own) or skip (leave it out, and say so)."
     )
 
 
@@ -122,20 +92,25 @@ def questions(name: str, file: DataFile) -> list[Question]:
         return [Question(name, row["question_id"], row["instruction"]) for row in asked]
     if file.path.startswith(LM_EVAL):
         return lm_eval_questions(name, _load_tasks(name))
-    known = KNOWN.get(TASKS.get(name, name))
+    if known := _known(name):
+        return [Question(name, number, text) for number, text in question_texts(known, file)]
     found = []
     for row in read_rows(file):
         if row.problem or row.values is None:
             raise UserError(f"{file.path}, {row.place}: {row.problem}; expected a question in every row.")
-        if known and not known.test(row.values):
-            continue
-        column = known.column if known else next((c for c in COLUMNS if isinstance(row.values.get(c), str)), "")
-        if not isinstance(row.values.get(column), str):
+        column = next((c for c in COLUMNS if isinstance(row.values.get(c), str)), "")
+        if not column:
             raise UserError(
                 f"{file.path}, {row.place}: no question; expected a text in one of the columns {', '.join(COLUMNS)}."
             )
         found.append(Question(name, str(row.number), row.values[column]))
     return found
+
+
+def _known(name: str) -> Benchmark | None:
+    """The benchmark of a name, an alias or a definition of one's own; None: a file of questions, or lm-eval's."""
+    task = named(name.removeprefix(LM_EVAL))
+    return benchmark(task) if task else None
 
 
 def _load_tasks(name: str) -> Iterable[Any]:

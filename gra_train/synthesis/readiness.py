@@ -12,7 +12,7 @@ from typing import Any
 
 from gra_train.chat.dialects import listed_window
 from gra_train.chat.serve import plan_servers, resolve
-from gra_train.data.benchmarks import LM_EVAL, questions
+from gra_train.data.benchmarks import HUB, LM_EVAL, questions
 from gra_train.doctor import Finding
 from gra_train.errors import UserError
 from gra_train.evaluation.engine import planned
@@ -159,7 +159,7 @@ def benchmarks(nodes: Sequence[Node], *, offline: bool) -> Iterator[Finding]:
     for name, file in files.items():
         if not file.path:
             said["left out"].append(name)
-        elif offline and file.path.startswith(LM_EVAL):
+        elif offline and file.path.startswith((LM_EVAL, HUB)):
             said["later"].append(name)
         else:
             try:
@@ -168,7 +168,7 @@ def benchmarks(nodes: Sequence[Node], *, offline: bool) -> Iterator[Finding]:
                 yield Finding("problem", "benchmarks", str(error))
     for state, key, text in (
         ("ok", "counted", "questions to keep rows apart from"),
-        ("note", "later", "questions that come through lm-eval, not loaded (offline)"),
+        ("note", "later", "questions that come from the Hub or through lm-eval, not loaded (offline)"),
         ("note", "left out", "no questions at hand, left out (synthesis.decontaminate.missing=skip)"),
     ):
         if said[key]:

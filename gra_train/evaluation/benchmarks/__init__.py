@@ -130,6 +130,14 @@ def is_ours(task: str) -> bool:
 
 
 @cache
+def named(name: str) -> str:
+    """The task of a name or alias; "" where no benchmark of ours has it."""
+    if is_ours(name):
+        return name
+    return next((task for task in names() if name in benchmark(task).aliases), "")
+
+
+@cache
 def benchmark(task: str) -> Benchmark:
     """The benchmark of a name or of a file. Raises UserError for what is unknown, or no valid file."""
     import yaml

@@ -84,6 +84,13 @@ def load_questions(found: Benchmark, where: DataFile, limit: int | None = None) 
     return questions
 
 
+def question_texts(found: Benchmark, where: DataFile) -> Iterator[tuple[str, str]]:
+    """(question_id, the question without its choices) of every question: what training data are kept apart from."""
+    for number, fields in _fields(found.questions, where, ("question_id", "question")):
+        name = fields.get("question_id")
+        yield str(number if name is None else name), str(fields["question"])
+
+
 def worked_examples(found: Benchmark, where: DataFile | None, count: int) -> list[dict[str, str]]:
     """The first `count` worked examples: [{prompt, gold}] as turns. Raises UserError where there are too few."""
     if not count:
@@ -137,10 +144,11 @@ def render(template: str, row: Mapping[str, Any]) -> str:
     return _template(template).render(row).strip()
 
 
-def _fields(source: Source, where: DataFile) -> Iterator[tuple[int, dict[str, Any]]]:
+def _fields(source: Source, where: DataFile, only: Sequence[str] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
     """(row number, the fields of a row) of a source, at a place; the place decides which columns are expected."""
     hub = where.path.startswith(HUB)
-    wanted = {name: _expression(text) for name, text in source.fields(hub=hub).items()}
+    named = {name: text for name, text in source.fields(hub=hub).items() if only is None or name in only}
+    wanted = {name: _expression(text) for name, text in named.items()}
     condition = _expression(source.where) if source.where else None
     rows = enumerate(source.given) if source.given else _columns(where)
     for number, row in rows:
