@@ -106,14 +106,9 @@ def _programs(
     how: How, questions: Sequence[Mapping[str, Any]], found: Sequence[Found], on_done: Callable[[int], None]
 ) -> list[Mark]:
     """Programs against their tests, in the sandbox."""
-    from gra_train.evaluation.sandbox import Limits, Sandbox, unavailable
+    from gra_train.evaluation.sandbox import Limits, Sandbox
 
-    why = unavailable()
-    if why and not how.unsandboxed:
-        raise UserError(
-            f"the programs of this benchmark cannot be run safely here: {why}. Install it, leave the benchmark "
-            "out, or, if you answer for what a model may write, set evaluation.unsandboxed=true."
-        )
+    why = refuse_unsandboxed(how)
     jobs = [
         (one.value or "", question["tests"], tuple(question.get("entry_points") or ()))
         for question, one in zip(questions, found, strict=True)
@@ -124,6 +119,19 @@ def _programs(
         Mark(verdict.passed and one.value is not None, one.value, one.guessed, verdict.reason)
         for verdict, one in zip(verdicts, found, strict=True)
     ]
+
+
+def refuse_unsandboxed(how: How) -> str:
+    """Why programs have no sandbox here ("": they have). UserError where that was not allowed by name."""
+    from gra_train.evaluation.sandbox import unavailable
+
+    why = unavailable()
+    if why and not how.unsandboxed:
+        raise UserError(
+            f"the programs of this benchmark cannot be run safely here: {why}. Install it, leave the benchmark "
+            "out, or, if you answer for what a model may write, set evaluation.unsandboxed=true."
+        )
+    return why
 
 
 def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:

@@ -26,7 +26,8 @@ COLUMNS = ("task", "domain", "question_id", "instruction", "prompt_hash", "promp
 
 
 def evaluate(config: EvaluateStage, inputs: Mapping[str, Path], out: Path) -> None:
-    """inputs: model? (else config.model), rationales? -> questions.parquet, scores.json.
+    """inputs: model? (else config.model), rationales? -> questions.parquet, scores.json, protocol.json (how each of our
+    benchmarks was asked, and what a reader of its score must know).
 
     With rationales every question is asked in COLLATE's mode [I;R]->A with the provider's rationale, and the bare
     answer is read; otherwise the instruction is the prompt and the answer follows `####`.
@@ -51,6 +52,7 @@ def evaluate(config: EvaluateStage, inputs: Mapping[str, Path], out: Path) -> No
         rows = ask(lm, asked, evaluation, benchmarks, template=template)
     table = {column: [row[column] for row in rows] for column in COLUMNS}
     pq.write_table(pa.table(table), out / "questions.parquet")
+    write_json(out / "protocol.json", {one.name: one.told(evaluation.protocol) for one in benchmarks})
     scores = summarise(rows, config.evaluation.confidence)
     write_json(out / "scores.json", scores)
     log_metrics(out, {f"score/{task}": entry["score"] for task, entry in scores.items()})
@@ -93,7 +95,7 @@ def with_prompts(
 
 def summarise(rows: Iterable[Mapping[str, Any]], confidence: float) -> dict[str, dict[str, Any]]:
     """Per task, and `average` (plain mean of the tasks): score, n, low, high, and counts: unparseable, truncated,
-    failed (the server did not answer)."""
+    guessed, failed (the server did not answer)."""
     by_task: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         by_task[row["task"]].append(row)
@@ -114,6 +116,7 @@ def _entry(estimate: Estimate, rows: Sequence[Mapping[str, Any]]) -> dict[str, A
         "n": len(rows),
         "unparseable": sum(row["unparseable"] for row in rows),
         "truncated": sum(row["truncated"] for row in rows),
+        "guessed": sum(row["guessed"] for row in rows),
         "failed": sum(row["failed"] for row in rows),
     }
 

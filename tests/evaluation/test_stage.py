@@ -48,7 +48,8 @@ def test_every_question_is_scored_and_counted(taught: Path, tmp_path: Path) -> N
         assert row["prompt"].endswith("<|assistant|>")
     assert {entry["score"] for entry in scores.values()} == {0.25}
     assert scores["average"] | {"low": 0, "high": 0} == {
-        "score": 0.25, "n": 12, "unparseable": 6, "truncated": 3, "failed": 0, "low": 0, "high": 0}  # fmt: skip
+        "score": 0.25, "n": 12, "unparseable": 6, "truncated": 3, "guessed": 0, "failed": 0, "low": 0, "high": 0,
+    }  # fmt: skip
     assert 0.04 < scores["mini_math"]["low"] < 0.25 < scores["mini_math"]["high"] < 0.75
     assert scores["average"]["low"] > scores["mini_math"]["low"]
 

@@ -16,7 +16,8 @@ from gra_train.evaluation.benchmarks.rows import (
     render,
     worked_examples,
 )
-from gra_train.evaluation.scoring import How
+from gra_train.evaluation.sandbox import unavailable
+from gra_train.evaluation.scoring import How, refuse_unsandboxed
 from gra_train.schema import Evaluation
 
 
@@ -39,6 +40,23 @@ class Asked:
     def name(self) -> str:
         return self.benchmark.name
 
+    def told(self, protocol: str) -> dict[str, Any]:
+        """How it was asked, as plain data: what a reader of its score must know."""
+        notes = list(self.notes)
+        if self.benchmark.kind == "ifeval":
+            from gra_train.evaluation.instructions import tokenizer
+
+            notes.append(f"Sentences and words were counted by {tokenizer()}.")
+        return {
+            "protocol": protocol,
+            "answers": "choices scored by likelihood" if self.by_likelihood else "written",
+            "shots": len(self.shots),
+            "max_tokens": None if self.by_likelihood else self.max_tokens,
+            "source": self.source,
+            "unsandboxed": bool(self.benchmark.kind == "code" and unavailable()),
+            "notes": notes,
+        }
+
 
 def reads_questions(evaluation: Evaluation) -> tuple[str, ...]:
     """The settings that decide which questions a run asks: what a stage that only writes rationales for them reads."""
@@ -59,7 +77,8 @@ def questions(task: str, evaluation: Evaluation) -> list[dict[str, Any]]:
 
 
 def asked(task: str, evaluation: Evaluation, *, rationales: bool = False) -> Asked:
-    """How a run asks one of our benchmarks. Raises UserError where its worked examples are not at hand.
+    """How a run asks one of our benchmarks. Raises UserError where its worked examples are not at hand, and where
+    programs cannot be run safely.
 
     rationales: in COLLATE's mode [I;R]->A, where the prompt is COLLATE's and the answer is read tolerantly.
     """
@@ -71,6 +90,7 @@ def asked(task: str, evaluation: Evaluation, *, rationales: bool = False) -> Ask
     how = How(found.kind) if rationales else how
     if found.kind == "code":
         how = how._replace(program_seconds=evaluation.program_seconds, unsandboxed=evaluation.unsandboxed)
+        refuse_unsandboxed(how)  # before a model is asked, not after
     return Asked(
         found,
         how,
