@@ -64,6 +64,11 @@ def marked(text: str) -> str | None:
 
 def stated(text: str) -> list[str]:
     """What follows each announcement, to the end of its line or sentence; the last one first."""
-    ends = [m.end() for m in STATED.finditer(text)]
     sentence_end = r"\n|(?<=[^\d\s][.!?])\s|(?<=\d\.)\s"
-    return [re.split(sentence_end, text[end:].lstrip(), maxsplit=1)[0] for end in reversed(ends)]
+    return [re.split(sentence_end, rest, maxsplit=1)[0] for rest in announced(text)]
+
+
+def announced(text: str) -> list[str]:
+    """What follows each announcement, to the end of the text; the last one first."""
+    ends = [m.end() for m in STATED.finditer(text)]
+    return [text[end:].lstrip() for end in reversed(ends)]

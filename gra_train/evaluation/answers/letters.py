@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from gra_train.evaluation.answers.found import NOTHING, Found, boxed, marked, stated, without_thinking
+from gra_train.evaluation.answers.found import NOTHING, Found, announced, boxed, marked, stated, without_thinking
 
 
 def letter(text: str, choices: Sequence[str] = (), *, letters: str = "ABCDE") -> Found:
@@ -22,6 +22,9 @@ def letter(text: str, choices: Sequence[str] = (), *, letters: str = "ABCDE") ->
             return Found(value, how)
     for place in stated(text):
         if value := _leading(place, known) or _quoted(place, choices, known):
+            return Found(value, "stated")
+    for rest in announced(text):  # a choice of several sentences
+        if value := _quoted(rest, choices, known):
             return Found(value, "stated")
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     for line in (*lines[:1], *lines[-1:]):
