@@ -78,7 +78,13 @@ def test_every_experiment_runs_and_every_setting_is_read(tmp_path, transformers_
     code, errors = walk(runs, "synthesize", *MINI, f"pool={ours}", *served, *start, "seeds.limit=2")
     assert code == 0, errors
 
+    (tmp_path / "programs.jsonl").write_text('{"q": "Write f.", "a": "def f(): pass", "t": "assert f() is None"}\n')
+    (task := tmp_path / "programs.yaml").write_text(
+        "about: programs\nkind: code\nquestions: {file: programs.jsonl, rows: {question: q, gold: a, tests: t}}\n"
+        "prompt: '{{ question }}'\npublished: {max_tokens: 8}\nrobust: {max_tokens: 8}\n"
+    )
     base = ["+arms.base.data=none", "compare.baseline=base", "evaluation.engine=chat"]
+    base += [f"evaluation.tasks=[mini_math,{task}]", f"evaluation.data_dir={tmp_path}", "evaluation.unsandboxed=true"]
     code, errors = walk(runs, "evaluate", *MINI, *base)
     assert code == 0, errors
 

@@ -14,9 +14,9 @@ from gra_train.evaluation.lm_tasks import write_tasks
 from gra_train.evaluation.questions import questions
 from gra_train.records import read_jsonl, write_jsonl
 from gra_train.schema import DataFile, Evaluation, Model
-from gra_train.settings import change
+from gra_train.settings import change, only
 from gra_train.stages import EvaluateStage
-from tests.evaluation.conftest import EVALUATION, own_benchmark, teach
+from tests.evaluation.conftest import EVALUATION, behaviour, own_benchmark, teach
 
 SMALL = Evaluation(limit=4, shots=0, max_tokens=16, batch_size=4)
 COUNTS = {"aqua": 254, "arc_challenge": 1172, "arc_easy": 2376, "bbh": 6511, "commonsense_qa": 1221, "gsm8k": 1319,
@@ -172,6 +172,40 @@ def test_benchmarks_take_rationales(tmp_path):
     rows, _ = evaluate(tmp_path / "run", evaluation, model=result, rationales=tmp_path / "rationales")
     assert [row["correct"] for row in rows] == [True, False, False, False] * 3
     assert all("Because: It is known." in row["prompt"] for row in rows)
+
+
+def test_choices_scored_by_likelihood(taught, tmp_path):
+    """What the model was taught to write is likelier than anything else, whichever letter it has."""
+    asked = questions(EVALUATION)
+    rows = [
+        {"q": asked[0]["instruction"], "c": [behaviour(0, asked[0]["gold"]), "99 99 99"], "gold": gold}
+        for gold in (0, 1)
+    ]
+    write_jsonl(tmp_path / "which.jsonl", rows)
+    (tmp_path / "which.yaml").write_text(
+        "about: which?\nkind: letter\nquestions: {file: which.jsonl, rows: {question: q, choices: c, gold: gold}}\n"
+        "prompt: '{{ question }} {{ choices | lettered }}'\npublished: {}\nrobust: {}\n"
+        "likelihood: {of: texts, prompt: '{{ question }}'}\n"
+    )
+    evaluation = Evaluation(tasks=[str(tmp_path / "which.yaml")], data_dir=str(tmp_path), choices="likelihood")
+    rows, scores = evaluate(tmp_path / "run", evaluation, model=taught)
+    assert [(row["extracted"], row["gold"], row["correct"]) for row in rows] == [("A", "A", True), ("A", "B", False)]
+    assert not any(row["unparseable"] or row["truncated"] or row["guessed"] for row in rows)
+    assert rows[0]["answer"] == behaviour(0, asked[0]["gold"])
+    assert scores["which"]["score"] == 0.5
+    told = json.loads((tmp_path / "run/work-1/protocol.json").read_text())["which"]
+    assert (told["answers"], told["max_tokens"]) == ("choices scored by likelihood", None)
+
+
+def test_a_stage_that_writes_rationales_reads_what_decides_the_questions(tmp_path):
+    """Nothing more: a cap of answers changes no rationale; another file of questions does."""
+    task = own_benchmark(tmp_path / "data")
+    evaluation = asking.located(Evaluation(tasks=[str(task)], data_dir=str(task.parent)))
+    assert evaluation.sources["words"].path == str(task.parent / "words.jsonl")
+    assert evaluation.sources["words.benchmark"].path == str(task)
+    part = only(evaluation, *asking.reads_questions(evaluation))
+    assert questions(part) == questions(evaluation)
+    assert "sources" not in asking.reads_questions(Evaluation(tasks=["mini_math"]))
 
 
 def test_gsm8k_and_humaneval_end_to_end(data_dir, tmp_path):
