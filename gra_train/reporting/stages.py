@@ -13,6 +13,7 @@ from gra_train.records import read_samples
 from gra_train.reporting import reports
 from gra_train.reporting.markup import to_csv, to_markdown
 from gra_train.reporting.paper import to_latex
+from gra_train.reporting.protocols import protocol_notes
 from gra_train.reporting.table import AVERAGE, RECORD, differences, flags, notes, records, tested
 from gra_train.reporting.training_sets import same_tokens, training_sets
 from gra_train.runs import read_json, write_json
@@ -54,7 +55,8 @@ def compare(config: CompareStage, inputs: Mapping[str, Path], out: Path) -> None
         "tasks": tasks,
         "rows": rows,
     }
-    table["notes"] = notes(table)
+    scored = [inputs[f"{label}.scores"] for label in config.labels if f"{label}.scores" in inputs]
+    table["notes"] = [*notes(table), *protocol_notes(scored)]
     synthesis = inputs.get("synthesis")
     table["funnel"] = (read_json(synthesis / "funnel.json") or {}).get("steps") if synthesis else None
     table["reports"] = [*same_tokens(config, table, sheets), *reports.gather(inputs), *training_sets(table)]
