@@ -223,7 +223,7 @@ STAGES: dict[str, Stage] = {
     "tune": Stage("gra_train.collate.stages:tune", CollateStage),
     "rationales": Stage("gra_train.collate.guided:rationales", CollateStage),
     "answerer": Stage("gra_train.collate.stages:answerer", CollateStage),
-    "evaluate": Stage("gra_train.evaluation.stages:evaluate", EvaluateStage),
+    "evaluate": Stage("gra_train.evaluation.stages:evaluate", EvaluateStage, version=2),
     "compare": Stage("gra_train.reporting.stages:compare", CompareStage, version=2),
 }
 MULTI_RANK = {"sft", "ift", "distinct", "tune", "answerer"}
