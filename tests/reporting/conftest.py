@@ -27,7 +27,7 @@ def scores(folder: Path, answers: dict[str, str], *, unparseable: int = 0) -> Pa
             rows.append(dict.fromkeys(COLUMNS, "") | {
                 "task": task, "question_id": f"test-{index:04d}", "instruction": problem.instruction, "tokens": 9,
                 "correct": digit == "1", "truncated": False, "unparseable": index < unparseable,
-                "failed": False})  # fmt: skip
+                "failed": False, "guessed": False})  # fmt: skip
     pq.write_table(pa.Table.from_pylist(rows), folder / "questions.parquet")
     write_json(folder / "scores.json", summarise(rows, 0.95))
     return folder
