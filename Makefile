@@ -29,7 +29,7 @@ $(VENV_VLLM)/.ready: constraints-vllm.txt .ci/vllm.sh | $(READY)
 run: $(READY) ## the whole method on the miniature world: data, students, comparison table
 	gra-train run experiment=mini $(ARGS)
 
-bench: $(READY) ## the synthesis client beside its peers, against a server with a fixed latency (8 minutes)
+bench: $(READY) ## the synthesis client beside its peers, against a server with a fixed latency (20 minutes)
 	python benchmarks/bench.py $(ARGS)
 
 test: $(READY) ## the fast tests, with the line coverage of gra_train (85% at least)
