@@ -28,6 +28,7 @@ UNTIL = {
     "evaluate": ("evaluate",),
     "compare": ("compare",),
 }
+SERVED = ("distinct", "merit", "rationales")
 STARTS_SERVERS = ("seeds", "synthesize", "refine", "shard", "distill")
 
 
@@ -98,10 +99,13 @@ def select(config: Config, until: str) -> list[Node]:
 
 def check_servers(nodes: Sequence[Node], runs_dir: Path) -> None:
     """Raises UserError if servers of ours that stages to be run ask for cannot be started on this machine."""
+    from gra_train.chat import engines
     from gra_train.chat.serve import plan_servers
     from gra_train.evaluation.engine import planned
 
     for node in nodes:
+        if node.stage in SERVED and node.config.collate.serve.engine != "none":  # their models are yet to be trained
+            engines.check("of collate.serve", node.config.collate.serve)
         if node.stage in STARTS_SERVERS and not node.run(runs_dir).is_done():
             plan_servers(node.config.pool.models)
         elif node.stage == "evaluate" and not node.run(runs_dir).is_done():

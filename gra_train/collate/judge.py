@@ -46,6 +46,7 @@ def judge(
 
         return written if judging == "text" else certainty
 
+    calls = calls if judging == "text" else calls.scoring()
     with (
         calls.open([model]) as pool,
         progress.task(f"judgements by {model.name}", total=len(tasks), unit="tasks") as bar,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from gra_train import progress
@@ -18,7 +18,7 @@ from gra_train.chat.protocol import Ask, Likelihood, TokenLogProbs
 from gra_train.collate import modes
 from gra_train.collate.data import Task
 from gra_train.collate.providers import Calls
-from gra_train.schema import Model, Serve
+from gra_train.schema import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def score(scorer: Model, tasks: Sequence[Task], candidates: Sequence[Sequence[st
     (chat/prefixes.py). Behind a server of ours (vLLM; others give no prompt log-probabilities and are not asked) its
     prefix cache does that.
     """
-    calls = calls if calls.serve.engine == "vllm" else replace(calls, serve=Serve())
+    calls = calls.scoring()
 
     def story(task: Task, texts: Sequence[str]) -> Any:
         async def tell(ask: Ask) -> Merit:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,10 @@ class Calls:
     device: str = "auto"
     serve: Serve = field(default_factory=Serve)
     logs: Path = Path()
+
+    def scoring(self) -> Calls:
+        """The same for likelihoods: of servers of ours only vLLM gives them, so others are left for this process."""
+        return self if self.serve.engine == "vllm" else replace(self, serve=Serve())
 
     @contextmanager
     def open(self, models: Sequence[Model]) -> Iterator[OpenPool]:

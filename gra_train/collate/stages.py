@@ -51,7 +51,10 @@ def ift(config: CollateStage, inputs: Inputs, out: Path) -> None:
     if work.first_rank():
         start = inputs["model"] / "model" if "model" in inputs else config.model.path
         found = losses_by_mode(
-            {"before": str(start), SCORER: str(out / "model")}, validation, config.model, calls=work.calls(config, out)
+            {"before": str(start), SCORER: str(out / "model")},
+            validation,
+            config.model,
+            calls=work.calls(config, out, served=False),
         )
         write_json(out / "losses.json", found)
         log_metrics(out, {f"validation_loss/{mode}": loss for mode, loss in found["loss"][SCORER].items()})

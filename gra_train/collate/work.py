@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gra_train.collate.providers import Calls
 from gra_train.errors import UserError
+from gra_train.schema import Serve
 from gra_train.stages import CollateStage
 from gra_train.training.arguments import Place
 
@@ -24,11 +25,12 @@ def writers(inputs: Inputs) -> dict[str, Path]:
     return {f"RP_{s}": path for s, path in found}
 
 
-def calls(config: CollateStage, out: Path) -> Calls:
-    """How the models of a stage that writes or scores rationales are called."""
+def calls(config: CollateStage, out: Path, *, served: bool = True) -> Calls:
+    """How the models of a stage that writes or scores rationales are called. served: through servers, if set."""
     method = config.collate
     ledger = Path(config.ledger) if config.ledger else out.parent / "ledger"
-    return Calls(method.prompts, method.block, ledger, config.device, method.serve, out.parent)
+    serve = method.serve if served else Serve()
+    return Calls(method.prompts, method.block, ledger, config.device, serve, out.parent)
 
 
 def place(config: CollateStage) -> Place:

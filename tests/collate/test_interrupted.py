@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from gra_train.chat.local import LocalModel
-from gra_train.settings import change
+from gra_train.collate.graph import READS
+from gra_train.settings import change, only
 from gra_train.stages import STAGES
 
 
@@ -44,7 +45,8 @@ def digest(folder: Path) -> dict[str, str]:
 def work(name, config, inputs, folder: Path) -> Path:
     out = folder / "result"
     out.mkdir(parents=True, exist_ok=True)
-    STAGES[name].load()(config, inputs, out)
+    as_planned = change(config, collate=only(config.collate, *READS[name]))
+    STAGES[name].load()(as_planned, inputs, out)
     return out
 
 

@@ -6,18 +6,19 @@ from pathlib import Path
 import pytest
 
 from gra_train.collate import modes
-from gra_train.collate.graph import _adapters
+from gra_train.collate.graph import READS, _adapters
 from gra_train.errors import UserError
 from gra_train.records import read_jsonl, write_jsonl
 from gra_train.schema import DataFile, Decontaminate, Lora, Resources
-from gra_train.settings import change
+from gra_train.settings import change, only
 from gra_train.stages import STAGES
 
 
 def run(name, config, inputs, folder: Path) -> Path:
     out = folder / "result"
     out.mkdir(parents=True)
-    STAGES[name].load()(config, inputs, out)
+    as_planned = change(config, collate=only(config.collate, *READS[name]))
+    STAGES[name].load()(as_planned, inputs, out)
     return out
 
 

@@ -4,15 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from gra_train.collate.graph import READS
 from gra_train.records import read_jsonl
-from gra_train.settings import change
+from gra_train.settings import change, only
 from gra_train.stages import STAGES, CollateStage
 
 
 def run(name: str, config: CollateStage, inputs: dict[str, Path], folder: Path) -> Path:
     out = folder / "result"
     out.mkdir(parents=True)
-    STAGES[name].load()(config, inputs, out)
+    as_planned = change(config, collate=only(config.collate, *READS[name]))
+    STAGES[name].load()(as_planned, inputs, out)
     return out
 
 
