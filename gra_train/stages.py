@@ -224,7 +224,7 @@ STAGES: dict[str, Stage] = {
     "rationales": Stage("gra_train.collate.guided:rationales", CollateStage),
     "answerer": Stage("gra_train.collate.stages:answerer", CollateStage),
     "evaluate": Stage("gra_train.evaluation.stages:evaluate", EvaluateStage, version=2),
-    "compare": Stage("gra_train.reporting.stages:compare", CompareStage, version=2),
+    "compare": Stage("gra_train.reporting.stages:compare", CompareStage, version=3),
 }
 MULTI_RANK = {"sft", "ift", "distinct", "tune", "answerer"}
 """Stages that torchrun may start with several ranks; the others are single-process."""

@@ -12,7 +12,7 @@ from gra_train.stages import CompareStage
 
 
 def training_sets(table: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A report {title, columns, rows, note}; none where no set was looked at."""
+    """Reports {title, columns, rows, note}; none where no set was looked at."""
     found = [(row["label"], row["quality"]) for row in table["rows"] if row["quality"]]
     if not found:
         return []
@@ -33,7 +33,17 @@ def training_sets(table: Mapping[str, Any]) -> list[dict[str, Any]]:
         f"nearest other (encoder: {first['spread']['encoder']}). Domains: exp of the entropy of their mix. All of "
         "these depend on how many rows are seen."
     )
-    return [{"title": "The training sets", "columns": head, "rows": rows, "note": note + _models(found)}]
+    sets = {"title": "The training sets", "columns": head, "rows": rows, "note": note + _models(found)}
+    return [sets, _domains(found)]
+
+
+def _domains(found: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    names = sorted({name for _, one in found for name in one["domains"]})
+    rows = [
+        [name, *(percent({"value": one["domains"].get(name, 0) / one["of"]}) for _, one in found)] for name in names
+    ]
+    title = "Domains of the rows beside the seeds, in percent"
+    return {"title": title, "columns": ["domain", *(label for label, _ in found)], "rows": rows, "note": ""}
 
 
 def _models(found: list[tuple[str, dict[str, Any]]]) -> str:

@@ -148,6 +148,8 @@ def test_the_training_sets_and_the_same_number_of_tokens(out: Path) -> None:
     assert solo[-2:] == ["n/a", "n/a"]
     assert "scored by chick (2 rows could not be)" in sets["note"]
     assert "could not be read: gra 2." in sets["note"]
+    mix = reports["Domains of the rows beside the seeds, in percent"]
+    assert (mix["columns"], mix["rows"]) == (["domain", "gra", "solo"], [["Math", "100.0", "100.0"]])
     same = reports["The same number of tokens"]["rows"]
     assert [row[:5] for row in same] == [["solo", "gra", "1000", "900", task] for task in ("math", "coding", "average")]
     assert same[0][7].startswith("-10.0 [")
