@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gra_train.chat.serve import resolve
+from gra_train.collate.baselines.graph import ANSWERING
 from gra_train.collate.graph import rows as method_rows
 from gra_train.data.benchmarks import benchmarks
 from gra_train.errors import UserError, nearest
@@ -101,14 +102,14 @@ def check_rationale_tasks(nodes: Sequence[Node], evaluation: Evaluation) -> None
     Raises UserError if one of `nodes` would score a task of lm-eval's own so. (Planning such an experiment, and running
     it up to its last training, is allowed.)
     """
-    if not any(node.stage == "evaluate" and "rationales" in node.inputs for node in nodes):
+    if not any(node.stage in ANSWERING or (node.stage == "evaluate" and "rationales" in node.inputs) for node in nodes):
         return
     from gra_train.evaluation.benchmarks import names
     from gra_train.evaluation.questions import TASKS, without_instructions
 
     if foreign := without_instructions(evaluation):
         raise UserError(
-            f"arms with method=collate cannot be scored on {', '.join(foreign)}: these are lm-eval's own tasks, whose "
+            f"arms with a method cannot be scored on {', '.join(foreign)}: these are lm-eval's own tasks, whose "
             f"questions take no rationale. Choose evaluation.tasks among {', '.join([*TASKS, *names()])} or files of "
             "benchmarks of your own, or method=none."
         )

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from gra_train import settings
+from gra_train.collate.baselines.graph import ANSWERING
 from gra_train.errors import UserError
 from gra_train.experiment import Node, check_rationale_tasks, plan, synthesis_only
 from gra_train.launch import Executor, StageError, check_space
@@ -24,8 +25,8 @@ from gra_train.view import View, clock
 UNTIL = {
     "synthesize": ("seeds", "synthesize"),
     "sft": ("sft",),
-    "collate": ("tune", "distinct", "answerer", "rationales"),
-    "evaluate": ("evaluate",),
+    "collate": ("tune", "distinct", "answerer", "rationales", "answers", "star", "spin", "self_rewarding"),
+    "evaluate": ("evaluate", *ANSWERING),
     "compare": ("compare",),
 }
 SERVED = ("distinct", "merit", "rationales")

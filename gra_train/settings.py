@@ -65,10 +65,14 @@ def change(section: T, **values: Any) -> T:
 
 
 def only(section: T, *names: str) -> T:
-    """A copy in which every setting but `names` is withheld."""
-    unknown_names = set(names) - set(vars(section))
+    """A copy in which every setting but `names` is withheld; "group.name" leaves that of a nested section."""
+    inner: dict[str, list[str]] = {}
+    for group, dot, name in (one.partition(".") for one in names):
+        inner.setdefault(group, []).extend([name] if dot else [])
+    unknown_names = set(inner) - set(vars(section))
     assert not unknown_names, f"{type(section).__name__} has no {unknown_names}"
-    return type(section)(**{k: v if k in names else WITHHELD for k, v in vars(section).items()})
+    kept = {k: only(v, *inner[k]) if inner.get(k) else v for k, v in vars(section).items() if k in inner}
+    return type(section)(**{k: kept.get(k, WITHHELD) for k in vars(section)})
 
 
 def overlaid(section: T, values: Mapping[str, Any], path: str) -> T:

@@ -149,6 +149,13 @@ class CollateStage(Section):
     tune        inputs: provider (RP_s(i-1)), merit; provider s -> model/ (RP_s(i))
     rationales  inputs: ift, provider_0 ...                     -> picks one; train.jsonl, test.jsonl, pick.json
     answerer    inputs: model?, rationales                      -> model/ (base M on instruction + rationale -> answer)
+
+    Its baselines (docs/baselines.md) add
+    answers         inputs: model?          -> model/ (SFT on instruction -> answer)
+    star            inputs: model?, writer? -> model/, kept.jsonl, statistics.json
+    spin            inputs: model, ift      -> model/, pairs.jsonl, statistics.json
+    self_rewarding  inputs: model           -> model/, pairs.jsonl, judged.jsonl, statistics.json
+    direct, cot, self_consistency, tot, eot  inputs: model? -> as EvaluateStage, and details.jsonl, effort.json
     """
 
     seed: int = setting()
@@ -223,8 +230,17 @@ STAGES: dict[str, Stage] = {
     "tune": Stage("gra_train.collate.stages:tune", CollateStage),
     "rationales": Stage("gra_train.collate.guided:rationales", CollateStage),
     "answerer": Stage("gra_train.collate.stages:answerer", CollateStage),
+    "answers": Stage("gra_train.collate.baselines.stages:answers", CollateStage),
+    "star": Stage("gra_train.collate.baselines.stages:star_round", CollateStage),
+    "spin": Stage("gra_train.collate.baselines.stages:spin", CollateStage),
+    "self_rewarding": Stage("gra_train.collate.baselines.stages:self_rewarding", CollateStage),
+    "direct": Stage("gra_train.collate.baselines.stages:direct", CollateStage),
+    "cot": Stage("gra_train.collate.baselines.stages:cot", CollateStage),
+    "self_consistency": Stage("gra_train.collate.baselines.stages:self_consistency", CollateStage),
+    "tot": Stage("gra_train.collate.baselines.stages:tot", CollateStage),
+    "eot": Stage("gra_train.collate.baselines.stages:eot", CollateStage),
     "evaluate": Stage("gra_train.evaluation.stages:evaluate", EvaluateStage, version=2),
     "compare": Stage("gra_train.reporting.stages:compare", CompareStage, version=3),
 }
-MULTI_RANK = {"sft", "ift", "distinct", "tune", "answerer"}
+MULTI_RANK = {"sft", "ift", "distinct", "tune", "answerer", "answers", "star", "spin", "self_rewarding"}
 """Stages that torchrun may start with several ranks; the others are single-process."""

@@ -254,6 +254,11 @@ class HttpModel:
         elif is_raw(request.messages) or self._verb == "completions":
             made = prompt_text if self._texts_only else _ids
             prompt = {"prompt": made(self.tokenizer, request.messages)}
+        elif request.messages[-1]["role"] == "assistant":
+            raise UserError(
+                f"model {self.name!r}: an answer that goes on from its beginning needs a prompt rendered here: "
+                "set api=completions, or run the model in process."
+            )
         else:
             prompt = {"messages": merge_system(request.messages) if self._merge_system else request.messages}
         body = body_of(request, model=self.served_name, prompt=prompt, server=self._server, n=n, limit=limit)

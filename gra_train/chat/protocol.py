@@ -41,7 +41,8 @@ class Completion:
     still answer.
 
     messages: the conversation; the model renders it with its own chat template (a template that refuses a system
-        role gets it merged into the first user turn).
+        role gets it merged into the first user turn). If the last turn is the assistant's, the answer goes on from it
+        (in process, and where prompts are rendered here: api=completions).
     seed: of this request alone; rows of a batch never share a generator.
     regex: the answer must match it as a whole (constrained decoding), or None.
     schema: JSON schema that the answer follows, as canonical JSON text, or None.

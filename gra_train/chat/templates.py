@@ -38,7 +38,7 @@ def merge_system(messages: Sequence[Message]) -> list[Message]:
 
 
 def render(tokenizer: Any, messages: Sequence[Message]) -> str:
-    """The prompt text, ending where the assistant begins to write.
+    """The prompt text, ending where the assistant begins to write, or goes on: a last turn of the assistant is open.
 
     A template that raises on a system role, or silently leaves its text out, gets it merged into the first user turn.
     Raises UserError if there is no template, or it refuses the conversation for another reason.
@@ -112,4 +112,9 @@ def cut_at(text: str, stop: Sequence[str]) -> str | None:
 
 
 def _apply(tokenizer: Any, messages: Sequence[Message]) -> str:
-    return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
+    begun = messages[-1]["role"] == "assistant"
+    return str(
+        tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=not begun, continue_final_message=begun
+        )
+    )

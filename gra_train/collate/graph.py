@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from gra_train.collate.baselines import graph as baselines
 from gra_train.data.benchmarks import benchmarks
 from gra_train.errors import UserError, nearest
 from gra_train.evaluation.benchmarks.asking import reads_questions
@@ -57,6 +58,7 @@ class Method:
         """
         config, reads = self.graph.config, READS[stage]
         asks = reads_questions(config.evaluation) if stage in READS_QUESTIONS else ()
+        asks = (*asks, *JUDGING) if stage in baselines.ANSWERING else asks
         apart = benchmarks(self.collate.decontaminate, config.evaluation) if "decontaminate" in reads else {}
         if self.data and self.collate.own_data in ("both", *(what for name, what in OWN.items() if name in reads)):
             inputs = inputs | {"data": self.data}
@@ -147,8 +149,8 @@ def _adapters(collate: Collate, resources: Resources) -> Collate:
     return change(collate, stage2=adapted(collate.stage2), stage3=adapted(collate.stage3))
 
 
-METHODS: dict[str, Callable[[Method, str, Node | None], Rows]] = {"collate": collate}
-"""Builders by arms.NAME.method. Baselines (`gra_train.collate.baselines`) are added here."""
+METHODS: dict[str, Callable[[Method, str, Node | None], Rows]] = {"collate": collate, **baselines.METHODS}
+"""Builders by arms.NAME.method."""
 
 
 def rows(graph: Maker, name: str, arm: Arm, base: Node | None, data: Node | None = None) -> Rows:
@@ -185,7 +187,10 @@ READS = {
     "tune": ("prompts", "stage3", "beta", "loss"),
     "rationales": (*GOLD, *WRITING, *TASKS, "prompts"),
     "answerer": ("prompts", "answerer"),
+    **baselines.READS,
 }  # fmt: skip
-"""The settings each stage of COLLATE reads: a sweep over beta does not train M_IFT again. Baselines add theirs."""
-READS_QUESTIONS = {"rationales"}
+"""The settings each stage of COLLATE reads: a sweep over beta does not train M_IFT again."""
+READS_QUESTIONS = {"rationales", *baselines.ANSWERING}
 """Stages that also read which questions are asked (evaluation.tasks and their number)."""
+JUDGING = ("shots", "choices", "max_tokens", "program_seconds", "unsandboxed", "confidence")
+"""What those read beside, that judge answers."""

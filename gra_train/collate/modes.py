@@ -64,15 +64,22 @@ def judge(instruction: str, rationale: str) -> str:
     return _skeleton("judge", Instruction=instruction, Rationale=rationale)
 
 
-_SCORE = re.compile(r"score:\s*([0-5])(?!\d|\.\d)", re.IGNORECASE)
+_SCORE = re.compile(r"score\W{0,6}(\d+)(?!\s*[.,]\s*\d|\d)", re.IGNORECASE)
+_ALONE = re.compile(r"\W*(\d+)(?:\s*/\s*5)?\W*")
 
 
 def read_points(text: str) -> float | None:
-    """What a judge gave: the last `Score: N`, 0 to 5. None: unparseable."""
-    found = _SCORE.findall(text)
-    return float(found[-1]) if found else None
+    """What a judge gave: the last `Score: N`, or a number that stands alone; 0 to 5. None: unparseable."""
+    alone = _ALONE.fullmatch(text.strip())
+    given = [int(n) for n in _SCORE.findall(text)] or ([int(alone[1])] if alone else [])
+    return float(given[-1]) if given and given[-1] <= 5 else None
 
 
 def _skeleton(mode: str, **fields: str) -> str:
+    return skeleton(TASKS[mode], **fields)
+
+
+def skeleton(task: str, **fields: str) -> str:
+    """The prompt of a task sentence and its labelled fields; no field can close the task."""
     shown = "\n".join(f"{label}: {_MARKERS.sub('', text).strip()}" for label, text in fields.items())
-    return f"{ROLE}\n\n<<<TASK\n{TASKS[mode]}\n{shown}\nTASK>>>\n\nResponse:"
+    return f"{ROLE}\n\n<<<TASK\n{task}\n{shown}\nTASK>>>\n\nResponse:"

@@ -26,7 +26,7 @@ def rationale_rows(config: CollateStage, inputs: Mapping[str, Path]) -> list[Tas
     return tasks(file, seed=config.seed, need_rationale=True, what=kind)
 
 
-def task_rows(config: CollateStage, inputs: Mapping[str, Path], out: Path) -> list[Task]:
+def task_rows(config: CollateStage, inputs: Mapping[str, Path], out: Path | None) -> list[Task]:
     """Instructions with answers, clean of benchmarks (see `clean`)."""
     file, kind = _file(config, inputs, "tasks", config.collate.task_data)
     return clean(config, tasks(file, seed=config.seed, what=kind), out)

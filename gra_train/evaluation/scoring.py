@@ -50,7 +50,7 @@ def score(
         from gra_train.evaluation.instructions import follow
 
         return follow(questions, answers, on_done=on_done)
-    found = [_read(how, question, answer) for question, answer in zip(questions, answers, strict=True)]
+    found = [read_answer(how, question, answer) for question, answer in zip(questions, answers, strict=True)]
     if how.kind == "code":
         return _programs(how, questions, found, on_done)
     golds = [str(question["gold"]) for question in questions]
@@ -65,7 +65,8 @@ def score(
     return [Mark(ok, one.value, one.guessed) for ok, one in zip(right, found, strict=True)]
 
 
-def _read(how: How, question: Mapping[str, Any], answer: str) -> Found:
+def read_answer(how: How, question: Mapping[str, Any], answer: str) -> Found:
+    """What an answer says. Kind ifeval has nothing to read."""
     if how.patterns:
         return Found(_matched(how.patterns, how.take, answer))
     choices = list(question.get("choices") or ())

@@ -1,4 +1,4 @@
-"""The further tables of a comparison: synthesis' funnel, its models, and COLLATE's statistics."""
+"""The further tables of a comparison: synthesis' funnel, its models, and those of methods.py."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gra_train.evaluation.statistics import share
+from gra_train.reporting import methods
 from gra_train.reporting.markup import MISSING, percent
 from gra_train.runs import read_json
 
@@ -32,13 +33,7 @@ def gather(inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
             if (agreement := funnel.get("agreement")) and any(r["reviews"] for r in agreement["reviewers"].values()):
                 tables.append(_agreement(agreement))
             found += [{**report, "title": report["title"] + title} for report in tables]
-    arms: dict[str, dict[str, Any]] = {}
-    for name, folder in inputs.items():
-        if name.startswith("collate."):
-            arm, iteration = name.removeprefix("collate.").rsplit(".", 1)
-            if statistics := read_json(folder / "statistics.json"):
-                arms.setdefault(arm, {})[iteration] = statistics
-    return found + [_collate(arm, iterations) for arm, iterations in arms.items()]
+    return found + methods.gather(inputs)
 
 
 def correctness(counts: Mapping[str, Any], confidence: float = 0.95) -> dict[str, float] | None:
@@ -106,25 +101,3 @@ def _agreement(agreement: Mapping[str, Any]) -> dict[str, Any]:
         )
         note += f" Weights changed {rules['differ']} decisions: counting alike, {plain}; weighted, {weighted}."
     return {"title": "How far the reviewers agree", "columns": columns, "rows": rows, "note": note}
-
-
-def _collate(arm: str, iterations: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    names = list(dict.fromkeys(key for one in iterations.values() for key in _flat(one)))
-    flat = {iteration: _flat(one) for iteration, one in iterations.items()}
-    rows = [[name, *(_number(flat[iteration].get(name)) for iteration in iterations)] for name in names]
-    columns = ["", *(f"iteration {iteration}" for iteration in iterations)]
-    return {"title": f"COLLATE on {arm}: rationales and their merit", "columns": columns, "rows": rows, "note": ""}
-
-
-def _flat(value: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, inner in value.items():
-        name = f"{path}{key}".replace("_", " ")
-        found |= _flat(inner, f"{name}: ") if isinstance(inner, Mapping) else {name: inner}
-    return found
-
-
-def _number(value: Any) -> str:
-    if value is None:
-        return MISSING
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -3,6 +3,7 @@
 The defaults are the papers' where a paper states one. `gra-train config --schema` prints this as a table.
 """
 
+from gra_train.schema.baselines import Baselines
 from gra_train.schema.data import FORMATS, DataFile
 from gra_train.schema.experiment import Arm, Cluster, Compare, Config, Evaluation, Resources, Tracking
 from gra_train.schema.models import DTYPES, Model, Pool, Serve
@@ -15,6 +16,7 @@ __all__ = [
     "FORMATS",
     "SCHEDULES",
     "Arm",
+    "Baselines",
     "Cluster",
     "Collate",
     "Compare",

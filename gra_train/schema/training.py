@@ -5,6 +5,7 @@ from __future__ import annotations
 # fmt: off  (one setting, one line: this file reads as a table)
 from dataclasses import dataclass
 
+from gra_train.schema.baselines import Baselines
 from gra_train.schema.data import DataFile
 from gra_train.schema.models import DTYPES, Serve
 from gra_train.schema.synthesis import Decontaminate
@@ -124,3 +125,4 @@ class Collate(Section):
     stage2: Preference = setting(Preference, "stage 2, distinct providers")
     stage3: Preference = setting(Preference, "stage 3, each iteration")
     answerer: Train = setting(Train, "final SFT of the base on instruction + rationale -> answer")
+    baselines: Baselines = setting(Baselines, "the methods that COLLATE is compared with")

@@ -31,6 +31,14 @@ def test_the_miniature_template_gets_it_merged():
     assert "Be brief." in text
 
 
+def test_an_open_turn_of_the_assistant_goes_on():
+    from gra_train.mini.tokenizer import build_tokenizer
+
+    begun = [*TALK[1:], {"role": "assistant", "content": "Hello. I"}]
+    assert render(make_tokenizer(), begun).endswith("<|user|>Hi<|end|><|assistant|>Hello. I")
+    assert render(build_tokenizer(), begun).endswith("<|user|>Hi<|assistant|>Hello. I")
+
+
 def test_merging_keeps_every_turn():
     assert merge_system([{"role": "system", "content": "A"}]) == [{"role": "user", "content": "A"}]
     turns = [{"role": "assistant", "content": "x"}, {"role": "user", "content": "y"}]

@@ -12,8 +12,8 @@ from gra_train.schema import Collate, DataFile, Evaluation, Model, Preference, T
 from gra_train.stages import CollateStage
 
 TEMPLATE = (
-    "{% for m in messages %}{{ '<|' + m['role'] + '|> ' + m['content'] + (' <|end|>' if m['role'] == 'assistant' else "
-    "' ') }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|> ' }}{% endif %}"
+    "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] }}{% if m['role'] == 'assistant' %}<|end|>"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 
 
@@ -21,13 +21,14 @@ TEMPLATE = (
 def base(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A Llama of one layer with a word tokenizer."""
     import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    words = ["<pad>", "<unk>", "<|user|>", "<|assistant|>", "<|end|>", *map(str, range(40)), *"+=?"]
-    words += ["Answer:", "Explain:", "Because:", "what", "is", "first", "then"]
+    special = ["<pad>", "<unk>", "<|user|>", "<|assistant|>", "<|end|>"]
+    words = [*map(str, range(40)), *"+=?", "Answer:", "Explain:", "Because:", "what", "is", "first", "then"]
+    words = [*special, *(f"\u2581{word}" for word in words)]
     inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
-    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    inner.pre_tokenizer, inner.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=inner, pad_token="<pad>", unk_token="<unk>", eos_token="<|end|>", chat_template=TEMPLATE,
         extra_special_tokens=["<|user|>", "<|assistant|>"],
