@@ -62,6 +62,17 @@ def _answering(serve: Mapping[str, Any]) -> dict[str, Any]:
     return {name: serve[name] for name in ("engine", "arguments") if name in serve}
 
 
+def outside_files(value: Any) -> dict[str, str]:
+    """Path -> fingerprint of every data file that a stage's configuration names: what its run's name stands for."""
+    if isinstance(value, DataFile):
+        outside = value.path and not value.path.startswith(MINI)
+        return {value.path: fingerprint(value.path)} if outside else {}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = vars(value)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return {path: digest for one in inner for path, digest in outside_files(one).items()}
+
+
 def _by_content(value: Any) -> Any:
     """Paths of models and files replaced by fingerprints of what they hold: a changed file is another identity."""
     if isinstance(value, Model):

@@ -20,6 +20,7 @@ import yaml
 from gra_train.cluster import torchrun
 from gra_train.errors import FencedError, UserError
 from gra_train.experiment import Node
+from gra_train.graph import outside_files
 from gra_train.runs import Reached, Run, Stopped, lease, read_json, write_json
 from gra_train.schema import Config
 from gra_train.settings import plain
@@ -75,6 +76,8 @@ def multi_rank(folder: Path, out: Path, config: Config) -> dict[str, Any]:
     command = [*torchrun(ranks, kind=config.cluster.kind), "-m", "gra_train.worker", str(folder), str(out)]
     with (folder / "log.txt").open("ab") as log:
         environ = environment(config.resources.threads)
+        if config.deepspeed and config.resources.device == "cpu":
+            environ.setdefault("DS_ACCELERATOR", "cpu")  # it would look for a GPU
         code = subprocess.run(command, stdout=log, stderr=log, env=environ, check=False).returncode
     outcome = read_json(folder / "outcome.json")
     if outcome is None or (outcome["ok"] and code != 0):
@@ -229,6 +232,7 @@ def freeze(node: Node, run: Run) -> None:
         "version": STAGES[node.stage].version,
         "config": plain(node.config),
         "inputs": {name: other.run_id for name, other in node.inputs.items()},
+        "files": outside_files(node.config),
     }
     file = run.folder / "config.yaml"
     temporary = file.with_name("config.yaml.tmp")

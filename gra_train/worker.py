@@ -23,6 +23,7 @@ import yaml
 from gra_train import progress, settings
 from gra_train.chat.protocol import ModelError
 from gra_train.errors import UserError
+from gra_train.locate import fingerprint
 from gra_train.meter import measured
 from gra_train.runs import EXIT_STOPPED, Reached, Stopped
 from gra_train.stages import STAGES
@@ -34,6 +35,12 @@ def run_stage(folder: Path, out: Path) -> None:
     stage = STAGES[frozen["stage"]]
     config: Any = settings.build(stage.config, frozen["config"], partial=True)
     inputs = {name: folder.parent / run / "result" for name, run in frozen["inputs"].items()}
+    for path, digest in frozen.get("files", {}).items():
+        if fingerprint.__wrapped__(path) != digest:  # as it is now, not as this warm process saw it earlier
+            raise UserError(
+                f"{path} has changed since this run was planned: its results would not be those of the data that the "
+                "run is named after. Run again: with the file as it is now that is another run."
+            )
     first = os.environ.get("RANK", "0") == "0"
     progress.write_to(folder / "progress.json" if first else None)
     settings.reads.clear()
@@ -124,6 +131,8 @@ def main() -> None:
     outcome = answer(folder, out)
     if os.environ.get("RANK", "0") == "0":  # exit codes do not cross torchrun: say it in a file
         (folder / "outcome.json").write_text(json.dumps(outcome))
+    elif outcome.get("kind") == "stopped":  # torchrun ends all ranks at the first failure: let rank 0 finish its file
+        sys.exit(0)
     sys.exit(0 if outcome["ok"] else EXIT_STOPPED if outcome["kind"] == "stopped" else 1)
 
 

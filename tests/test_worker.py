@@ -34,3 +34,25 @@ def test_what_a_stage_warns_of_is_told_to_the_person(tmp_path):
         [sys.executable, "-m", "gra_train.cli", *words], capture_output=True, text=True, timeout=300, check=False
     )
     assert re.search(r"warning: \d of 9 annotations could not be read", done.stderr)
+
+
+def test_a_data_file_that_changed_since_the_run_was_planned_is_refused(tmp_path):
+    from gra_train.errors import UserError
+    from gra_train.graph import Node
+    from gra_train.launch import freeze
+    from gra_train.runs import Run
+    from gra_train.schema import DataFile
+    from gra_train.stages import DatasetStage
+    from gra_train.worker import run_stage
+
+    data = tmp_path / "mine.jsonl"
+    row = json.dumps({"instruction": "Take d f k. Reverse it. What is left?", "response": "Reverse: k f d. #### k f d"})
+    data.write_text(row + "\n")
+    node = Node("dataset", "own", DatasetStage(0, DataFile(path=str(data)), None, "mini"))
+    run = Run(tmp_path / "runs" / node.run_id)
+    (run.folder / "work-1").mkdir(parents=True)
+    freeze(node, run)
+    run_stage(run.folder, run.folder / "work-1")
+    data.write_text(f"{row}\n{row}\n")
+    with pytest.raises(UserError, match=r"mine\.jsonl has changed since this run was planned"):
+        run_stage(run.folder, run.folder / "work-1")
