@@ -15,6 +15,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,7 @@ class Mirror:
             while not self.stop.wait(POLL_S):
                 self._send_metrics()
             self._send_metrics()
+            self._send_samples()
             self._send_results()
             if self.run:
                 self.run.finish(exit_code=0)
@@ -141,6 +143,21 @@ class Mirror:
         if sent:
             write_json(self.folder / "wandb.json", self.state)
 
+    def _send_samples(self) -> None:
+        """What a model said while it was trained, as a table of its stage (sft/NAME/samples)."""
+        for node in self.nodes:
+            file = self.runs_dir / node.run_id / "samples.jsonl"
+            self._once(file, partial(self._send_rows, node=node), name=f"{node.run_id}/{file.name}")
+
+    def _send_rows(self, file: Path, node: Node) -> None:
+        import wandb
+
+        text = file.read_text()
+        rows = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        columns = ["step", "prompt", "answer", "wanted"]
+        table = wandb.Table(columns=columns, data=[[row[c] for c in columns] for row in rows])
+        self._open().log({f"{node.stage}/{node.label}/samples": table})
+
     def _send_results(self) -> None:
         """The comparison as a table and in the summary, and the GRA arm's data as an artifact; each version once."""
         for node in self.nodes:
@@ -150,13 +167,14 @@ class Mirror:
             if (node.stage, node.label) == ("synthesize", "gra"):
                 self._once(self.runs_dir / node.run_id / "result" / "data.jsonl", self._send_data)
 
-    def _once(self, file: Path, send: Callable[[Path], None]) -> None:
+    def _once(self, file: Path, send: Callable[[Path], None], name: str = "") -> None:
         if not file.is_file():
             return
+        name = name or file.name
         digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-        if self.state["sent"].get(file.name) != digest:
+        if self.state["sent"].get(name) != digest:
             send(file)
-            self.state["sent"][file.name] = digest
+            self.state["sent"][name] = digest
             write_json(self.folder / "wandb.json", self.state)
 
     def _send_table(self, file: Path) -> None:

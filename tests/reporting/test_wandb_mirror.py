@@ -173,3 +173,12 @@ def test_mode(tmp_path: Path) -> None:
     (tmp_path / "netrc").write_text("machine api.wandb.ai\n  login user\n  password x\n")
     assert logged_in({"NETRC": str(tmp_path / "netrc")})
     assert not logged_in({"NETRC": str(tmp_path / "netrc"), "WANDB_BASE_URL": "https://wandb.example.org"})
+
+
+def test_samples_of_a_training_are_a_table_and_sent_once(made: Experiment) -> None:
+    lines = [{"step": s, "prompt": "2 + 2 ?", "answer": str(s), "wanted": "4"} for s in (1, 2)]
+    (made.outs[0].parent / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    made.mirror()
+    made.mirror()
+    sent = [value for row in history(made.folder) for key, value in row.items() if key.endswith("gra/samples/nrows")]
+    assert sent == [2]
