@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
 
 from gra_train.errors import UserError
 
+SQUEUE_S = 20.0
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
 
 
@@ -40,3 +45,19 @@ def torchrun(ranks: int, *, kind: str = "local", environ: Mapping[str, str] = os
         *(f"--nnodes={tasks}", f"--nproc_per_node={ranks // tasks}"),
         *("--rdzv_backend=c10d", f"--rdzv_id={job}", f"--rdzv_endpoint={meet}"),
     ]
+
+
+def job_end(environ: Mapping[str, str] = os.environ) -> float | None:
+    """Unix time at which SLURM ends this job; None outside of one, or where SLURM does not say."""
+    if environ.get("SLURM_JOB_END_TIME", "").isdigit():
+        return float(environ["SLURM_JOB_END_TIME"])
+    job = environ.get("SLURM_JOB_ID")
+    if not job or not shutil.which("squeue"):
+        return None
+    with suppress(OSError, subprocess.SubprocessError, ValueError):
+        asked = subprocess.run(
+            ["squeue", "--noheader", f"--job={job}", "--format=%e"],
+            capture_output=True, text=True, timeout=SQUEUE_S, check=True,
+        )  # fmt: skip
+        return datetime.fromisoformat(asked.stdout.strip()).timestamp()  # the controller's local time; N/A: no limit
+    return None

@@ -11,6 +11,7 @@ from gra_train.schema.models import DTYPES, Serve
 from gra_train.schema.synthesis import Decontaminate
 from gra_train.settings import Section, setting
 
+LOSSES = ("sigmoid", "hinge", "ipo", "sigmoid+sft", "simpo", "orpo", "kto")
 SCHEDULES = ("linear", "cosine", "constant")
 
 
@@ -45,9 +46,30 @@ class Train(Section):
     max_overlong: float = setting(0.05, "share of over-long examples above which training is refused", min=0, max=1)
     dtype: str = setting("bfloat16", "compute type", choices=DTYPES)
     activation_checkpointing: bool = setting(True, "trade compute for memory")
+    packing: bool = setting(
+        False,
+        "SFT: several examples in a row of max_length, where the model keeps them apart; global_batch counts rows then",
+    )
     group_by_length: bool = setting(True, "batches of examples of similar length (less padding)")
     save_steps: int = setting(200, "steps between checkpoints", min=1, identity=False)
-    keep_checkpoints: int = setting(2, "checkpoints kept", min=1, identity=False)
+    save_minutes: float = setting(
+        30.0, "longest time between checkpoints (0: by steps alone)", unit="minutes", min=0, identity=False
+    )
+    keep_checkpoints: int = setting(
+        2, "newest checkpoints kept, beside the one with the lowest loss", min=1, identity=False
+    )
+    must_save_by: str = setting(
+        "auto", "save and stop before: auto (the end of the SLURM job), off, or a time, ISO 8601", identity=False
+    )
+    max_loss_ratio: float = setting(
+        3.0, "stop when the loss of 20 steps is this many times that of the first 20 (0: never)", min=0, identity=False
+    )
+    samples: int = setting(
+        0, "answers that the model writes for a look, at every checkpoint and at the end", min=0, identity=False
+    )
+    peak_tflops: float = setting(
+        0.0, "of one device, for MFU (0: of the GPUs we know, else n/a)", unit="TFLOP/s", min=0, identity=False
+    )
     lora: Lora = setting(Lora)
 
 
@@ -58,6 +80,8 @@ class Preference(Train):
     global_batch: int = setting(16, "pairs of one optimiser step, over all ranks", min=1)
     lr: float = setting(1e-5, "peak learning rate", min=0)
     epochs: float = setting(5.0, "passes over the pairs (ignored when steps is set)", min=0)
+    sft_weight: float = setting(1.0, "weight of the SFT term on the chosen answer, with loss=sigmoid+sft", min=0)
+    simpo_gamma: float = setting(0.5, "SimPO's target margin, with loss=simpo", min=0)
 
 
 @dataclass(frozen=True)
@@ -68,7 +92,7 @@ class Collate(Section):
     iterations: int = setting(2, "task-guided iterations (0: stop after stage 2)", min=0)
     candidates: int = setting(1, "rationales that each provider writes for a task of stage 3", min=1)
     beta: float = setting(0.1, "DPO beta", min=0)
-    loss: str = setting("sigmoid", "preference loss", choices=("sigmoid", "ipo", "hinge"))
+    loss: str = setting("sigmoid", "preference loss", choices=LOSSES)
     rationale_data: DataFile = setting(DataFile, "instructions with gold rationales and answers (stages 1 and 2)")
     answer_data: DataFile = setting(DataFile, "instructions with answers only, added to stage 1 (may be empty)")
     task_data: DataFile = setting(DataFile, "instructions with answers, no rationales (stage 3)")

@@ -26,7 +26,7 @@ COMPARED = ("r", "lora_alpha", "use_dora")
 def check(model: str, lora: Lora, place: Place) -> None:
     """Raises UserError, before anything is loaded, for adapters that cannot be trained or saved so."""
     wanted = lora_arguments(lora)
-    stage = ((place.deepspeed or {}).get("zero_optimization") or {}).get("stage", 0)
+    stage = zero_stage(place)
     if wanted is None:
         if lora.dora or lora.quantize or not lora.merge:
             given = "lora.dora=true" if lora.dora else "lora.quantize=true" if lora.quantize else "lora.merge=false"
@@ -59,6 +59,11 @@ def _check_quantization(place: Place, stage: int) -> None:
         raise UserError("lora.quantize=true (QLoRA) needs a GPU; on a CPU use lora.quantize=false.")
     if stage == 3:
         raise UserError("lora.quantize=true cannot be sharded by deepspeed=zero3: use deepspeed=zero2 or none.")
+
+
+def zero_stage(place: Place) -> int:
+    """DeepSpeed's ZeRO stage; 0 without DeepSpeed."""
+    return ((place.deepspeed or {}).get("zero_optimization") or {}).get("stage", 0)
 
 
 def is_adapter(model: str) -> bool:

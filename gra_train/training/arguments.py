@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gra_train.errors import UserError
-from gra_train.schema import Lora, Train
+from gra_train.schema import Lora, Preference, Train
 
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 LOG_STEPS = 10
@@ -114,14 +114,41 @@ def sft_arguments(train: Train, place: Place, *, folder: Path, seed: int) -> dic
     }
 
 
-def dpo_arguments(train: Train, place: Place, *, folder: Path, seed: int, beta: float, loss: str) -> dict[str, Any]:
-    """Keyword arguments of trl.DPOConfig. Reference log-probabilities are computed once, before training."""
-    return common(train, place, folder=folder, seed=seed) | {
-        "beta": beta,
-        "loss_type": [loss],
-        "precompute_ref_log_probs": True,
-        "disable_dropout": True,
+def method(loss: str) -> str:
+    """dpo, simpo, orpo or kto."""
+    return loss if loss in ("simpo", "orpo", "kto") else "dpo"
+
+
+def preference_config(loss: str) -> Any:
+    """TRL's configuration class for a loss."""
+    from trl import DPOConfig, KTOConfig
+
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    from trl.experimental.cpo import CPOConfig
+    from trl.experimental.orpo import ORPOConfig
+
+    return {"dpo": DPOConfig, "kto": KTOConfig, "simpo": CPOConfig, "orpo": ORPOConfig}[method(loss)]
+
+
+def preference_arguments(
+    train: Preference, place: Place, *, folder: Path, seed: int, beta: float, loss: str
+) -> dict[str, Any]:
+    """Keyword arguments of `preference_config(loss)`. Reference log-probabilities are computed once, before training.
+
+    Raises UserError for KTO with a device batch of one pair.
+    """
+    weights = [1.0, train.sft_weight] if loss == "sigmoid+sft" else None
+    gamma = train.simpo_gamma
+    own: dict[str, dict[str, Any]] = {
+        "dpo": {"loss_type": loss.split("+"), "loss_weights": weights, "precompute_ref_log_probs": True},
+        "kto": {"loss_type": "kto", "precompute_ref_log_probs": True},
+        "simpo": {"loss_type": "simpo", "simpo_gamma": gamma, "cpo_alpha": 0.0},
+        "orpo": {},
     }
+    if loss == "kto" and train.device_batch < 2:
+        raise UserError("loss=kto estimates a divergence within each batch: it needs device_batch=2 or more")
+    shared = common(train, place, folder=folder, seed=seed) | {"beta": beta, "disable_dropout": True}
+    return shared | own[method(loss)]
 
 
 def lora_arguments(lora: Lora) -> dict[str, Any] | None:

@@ -53,7 +53,13 @@ class Order(Sampler[int]):
 
 
 def sft_batch(rows: Sequence[Row], *, pad: int) -> dict[str, torch.Tensor]:
-    """input_ids, attention_mask and labels (prompt and padding ignored), each (rows, longest); padded on the right."""
+    """input_ids, attention_mask and labels (prompt and padding ignored), each (rows, longest); padded on the right.
+
+    Of packed rows: input_ids, labels and position_ids, which start anew at every example (padding counts as one), no
+    mask, and counts: (examples, tokens without padding).
+    """
+    if "parts" in rows[0]:
+        return _packed_batch(rows, pad)
     wholes = [np.concatenate([r["prompt_ids"], r["completion_ids"]]) for r in rows]
     batch = _padded(wholes, pad)
     labels = batch["input_ids"].clone()
@@ -61,6 +67,25 @@ def sft_batch(rows: Sequence[Row], *, pad: int) -> dict[str, torch.Tensor]:
         labels[i, : len(row["prompt_ids"])] = IGNORED
         labels[i, len(wholes[i]) :] = IGNORED
     return batch | {"labels": labels}
+
+
+def _packed_batch(rows: Sequence[Row], pad: int) -> dict[str, torch.Tensor]:
+    lines = [sft_batch([part], pad=pad) for row in rows for part in row["parts"]]
+    width = max(sum(len(p["prompt_ids"]) + len(p["completion_ids"]) for p in row["parts"]) for row in rows)
+    columns: dict[str, list[torch.Tensor]] = {"input_ids": [], "labels": [], "position_ids": []}
+    queue = iter(lines)
+    for row in rows:
+        own = [next(queue) for _ in row["parts"]]
+        short = width - sum(line["labels"].shape[1] for line in own)
+        filler = {"input_ids": pad, "labels": IGNORED}
+        for name, value in filler.items():
+            columns[name].append(torch.cat([*(line[name][0] for line in own), torch.full((short,), value)]))
+        lengths = [*(line["labels"].shape[1] for line in own), short]
+        columns["position_ids"].append(torch.cat([torch.arange(n) for n in lengths]))
+    tokens = sum(line["labels"].shape[1] for line in lines)
+    return {name: torch.stack(values) for name, values in columns.items()} | {
+        "counts": torch.tensor([len(lines), tokens])
+    }
 
 
 def dpo_batch(rows: Sequence[Row], *, pad: int) -> dict[str, torch.Tensor]:
@@ -76,6 +101,35 @@ def dpo_batch(rows: Sequence[Row], *, pad: int) -> dict[str, torch.Tensor]:
     if "ref_chosen" in rows[0]:
         references = {f"ref_{s}_logps": torch.tensor([r[f"ref_{s}"] for r in rows]) for s in ("chosen", "rejected")}
     return batch | {"completion_mask": mask} | references
+
+
+def kto_batch(rows: Sequence[Row], *, pad: int) -> dict[str, torch.Tensor]:
+    """What trl's KTOTrainer expects of pairs: chosen rows with label True, then rejected rows with False; the same
+    prompts with another pair's completions as KL_*; ref_logps and ref_KL_logps, (2 * rows,), where they are known."""
+    main = dpo_batch([{k: v for k, v in row.items() if not k.startswith("ref")} for row in rows], pad=pad)
+    other = dpo_batch(
+        [
+            {"prompt_ids": r["prompt_ids"]} | {f"{s}_ids": r[f"kl_{s}_ids"] for s in ("chosen", "rejected")}
+            for r in rows
+        ],
+        pad=pad,
+    )
+    batch = main | {f"KL_{name}": value for name, value in other.items()}
+    batch["label"] = torch.tensor([True] * len(rows) + [False] * len(rows))
+    if "ref_chosen" in rows[0]:
+        for name, prefix in (("ref_logps", "ref"), ("ref_KL_logps", "ref_kl")):
+            batch[name] = torch.tensor([r[f"{prefix}_{s}"] for s in ("chosen", "rejected") for r in rows])
+    return batch
+
+
+def sides_batch(rows: Sequence[Row], *, pad: int) -> dict[str, torch.Tensor]:
+    """What trl's CPOTrainer and ORPOTrainer expect: input_ids, attention_mask and labels (prompt and padding ignored)
+    of the chosen rows and of the rejected rows, each (rows, longest of that side)."""
+    batch: dict[str, torch.Tensor] = {}
+    for side in ("chosen", "rejected"):
+        own = sft_batch([{"prompt_ids": r["prompt_ids"], "completion_ids": r[f"{side}_ids"]} for r in rows], pad=pad)
+        batch |= {f"{side}_{name}": value for name, value in own.items()}
+    return batch
 
 
 def _padded(sequences: Sequence[np.ndarray], pad: int) -> dict[str, torch.Tensor]:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gra_train import progress
-from gra_train.runs import Stopped, write_json
+from gra_train.errors import UserError
+from gra_train.runs import Stopped, content_hash, read_json, write_json
 from gra_train.schema import Train
-from gra_train.training import checkpoints
+from gra_train.training import adapters, checkpoints, models
 from gra_train.training.arguments import Place
 from gra_train.training.callbacks import Watch
+from gra_train.training.health import Health
+from gra_train.training.stopping import Stopping, deadline, save_seconds
+from gra_train.training.throughput import Meter, peak_tflops
 
 
 @contextmanager
@@ -36,13 +42,82 @@ def fresh(place: Place, seed: int) -> Iterator[None]:
         forget()
 
 
-def fit(trainer: Any, train: Train, *, out: Path, label: str) -> dict[str, Any]:
-    """Run the training; {"steps", "first_loss", "last_loss"}. Raises Stopped after saving when asked to stop."""
+@dataclass(frozen=True)
+class Job:
+    """What is trained on what: method (SFT, DPO), path of the model at the start, the card's names of it and of the
+    data, the examples, and every setting that can change the result."""
+
+    method: str
+    start: str
+    base: str
+    data: str
+    examples: Sequence[dict[str, Any]]
+    settings: dict[str, Any]
+    trust_remote_code: bool = False
+
+
+def check(model: str, train: Train, place: Place) -> None:
+    """Raises UserError, before anything is loaded, for what cannot work."""
+    adapters.check(model, train.lora, place)
+    deadline(train.must_save_by)
+    if train.samples and adapters.zero_stage(place) == 3:
+        raise UserError("samples > 0: a model that deepspeed=zero3 has sharded cannot write; use samples=0 or zero2.")
+
+
+def complete(trainer: Any, train: Train, job: Job, *, out: Path, examples: int, overlong: int) -> None:
+    """Run the training and leave out/model and out/training.json. Raises Stopped after saving when it has to stop."""
+    data = content_hash(list(job.examples))
+    facts = {"data": data, "settings": content_hash(job.settings)}
+    counts = {"examples": examples, "overlong": overlong}
+    counts |= fit(trainer, train, out=out, label=job.method, facts=facts)
+    card = models.card(
+        title=out.parent.name,
+        base=job.base or os.path.basename(job.start),
+        method=job.method.lower(),
+        data=f"{job.data} " * bool(job.data) + f"(content hash `{data}`)",
+        settings=job.settings,
+        counts=counts,
+        adapter=bool(train.lora.r and not train.lora.merge),
+    )
+    models.save(trainer, out / "model", train, start=job.start, card=card, trust_remote_code=job.trust_remote_code)
+    if trainer.is_world_process_zero():
+        write_json(out / "training.json", counts)
+
+
+def fit(trainer: Any, train: Train, *, out: Path, label: str, facts: Mapping[str, str]) -> dict[str, Any]:
+    """Run the training; {"steps", "last_loss"}. Raises Stopped after saving when it has to stop.
+
+    facts: hashes of what a checkpoint must have been trained on to be resumed.
+    """
     import transformers
 
-    checkpoint = checkpoints.latest(Path(trainer.args.output_dir), ranks=trainer.args.world_size)
-    with progress.task(label, unit="steps", stoppable=False) as bar:
-        watch = Watch(trainer, out=out, save_steps=train.save_steps, keep=train.keep_checkpoints, bar=bar)
+    args, folder = trainer.args, Path(trainer.args.output_dir)
+    checkpoint = checkpoints.latest(folder, ranks=args.world_size, facts=facts)
+    if trainer.is_world_process_zero():
+        checkpoints.clean(folder, checkpoint)
+    before = read_json(checkpoint / checkpoints.MARKER) if checkpoint else {}
+    health = Health(folder, train.max_loss_ratio, before.get("first_losses", ()))
+    trainer.saves(
+        keep=train.keep_checkpoints, facts=lambda: {**facts, "loss": health.loss, "first_losses": health.first}
+    )
+    meter = Meter(trainer.model, devices=args.world_size, peak=peak_tflops(train.peak_tflops))
+    stopping = Stopping(
+        out,
+        must_save_by=deadline(train.must_save_by) if trainer.is_world_process_zero() else None,
+        save_minutes=train.save_minutes,
+        save_s=save_seconds(trainer.save_bytes()),
+    )
+    with progress.task(label, unit="steps", stoppable=False) as bar, stopping:
+        watch = Watch(
+            trainer,
+            out=out,
+            save_steps=train.save_steps,
+            samples=train.samples,
+            bar=bar,
+            health=health,
+            stopping=stopping,
+            meter=meter,
+        )
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.add_callback(watch)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -52,11 +127,6 @@ def fit(trainer: Any, train: Train, *, out: Path, label: str) -> dict[str, Any]:
         wrapped = type(trainer.model_wrapped).__name__
         assert isinstance(trainer.model_wrapped, deepspeed.DeepSpeedEngine), f"DeepSpeed was asked for, {wrapped} ran"
     if watch.stopped:
-        raise Stopped(f"{label}: saved and stopped at step {trainer.state.global_step} of {trainer.state.max_steps}")
+        step, last = trainer.state.global_step, trainer.state.max_steps
+        raise Stopped(f"{label}: saved and stopped at step {step} of {last}, {watch.stopped}")
     return {"steps": trainer.state.global_step, "last_loss": round(watch.losses[-1], 6) if watch.losses else None}
-
-
-def report(trainer: Any, file: Path, values: dict[str, Any]) -> None:
-    """Write counts of the training into the results (rank 0)."""
-    if trainer.is_world_process_zero():
-        write_json(file, values)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from gra_train.errors import UserError
 from gra_train.locate import adapter_base, model_folder
-from gra_train.runs import content_hash
 from gra_train.schema import Lora, Train
 from gra_train.training import adapters
 from gra_train.training.arguments import LOAD, quantization
@@ -80,14 +80,39 @@ def save(trainer: Any, folder: Path, train: Train, *, start: str, card: str, tru
     temporary.rename(folder)
 
 
-def card(*, title: str, base: str, method: str, settings: dict[str, Any], examples: Any, counts: dict[str, Any]) -> str:
-    """README.md of a trained model: base, data, settings, how to load. No times and no absolute paths."""
-    lines = "\n".join(f"| {name} | {value} |" for name, value in (settings | counts).items())
+def card(
+    *, title: str, base: str, method: str, data: str, settings: dict[str, Any], counts: dict[str, Any], adapter: bool
+) -> str:
+    """README.md of a trained model: base, data, settings, results of the training, how to load. No times, no absolute
+    paths."""
+    lines = "\n".join(f"| {name} | {value} |" for name, value in _flat(settings | counts))
+    load = LOAD_ADAPTER if adapter else LOAD_MODEL
     return (
-        f"---\nlibrary_name: transformers\ntags: [gra-train, {method}]\n---\n# {title}\n\n"
-        f"Base: `{base}`. Method: {method}. Data: content hash `{content_hash(examples)}`.\n\n"
-        f"| setting | value |\n|---|---|\n{lines}\n\n"
-        "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        'model = AutoModelForCausalLM.from_pretrained("model")\n'
-        'tokenizer = AutoTokenizer.from_pretrained("model")\n```\n'
+        f"---\nlibrary_name: {'peft' if adapter else 'transformers'}\ntags: [gra-train, {method}]\n---\n# {title}\n\n"
+        f"Base: `{base}`. Method: {method}. Data: {data}.\n\n"
+        f"| setting | value |\n|---|---|\n{lines}\n\n```python\n{load}```\n"
     )
+
+
+def _flat(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
+
+
+LOAD_MODEL = """\
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("model")
+tokenizer = AutoTokenizer.from_pretrained("model")
+"""
+LOAD_ADAPTER = """\
+from transformers import AutoTokenizer
+
+from gra_train.weights import load_weights
+
+model = load_weights("model")  # on the base that adapter_config.json names
+tokenizer = AutoTokenizer.from_pretrained("model")
+"""

@@ -12,8 +12,8 @@ from gra_train.errors import UserError
 
 log = logging.getLogger(__name__)
 Row = dict[str, Any]
-"""SFT: prompt_ids, completion_ids. DPO: prompt_ids, chosen_ids, rejected_ids (and ref_chosen, ref_rejected once known).
-Ids are int32 arrays."""
+"""SFT: prompt_ids, completion_ids (packed: parts, a list of such). DPO: prompt_ids, chosen_ids, rejected_ids (and
+ref_chosen, ref_rejected once known). KTO: and kl_chosen_ids, kl_rejected_ids. Ids are int32 arrays."""
 
 CHUNK = 1024
 
@@ -66,7 +66,9 @@ def dpo_rows(tokenizer: Any, examples: Sequence[dict[str, Any]]) -> list[Row]:
 
 
 def length(row: Row) -> int:
-    """Tokens of an example: prompt and the longer of its completions."""
+    """Tokens of an example: prompt and the longer of its completions; of a packed row: of all its examples."""
+    if "parts" in row:
+        return sum(map(length, row["parts"]))
     return len(row["prompt_ids"]) + max(
         len(ids) for name, ids in row.items() if name.endswith("_ids") and name[0] != "p"
     )
@@ -91,6 +93,14 @@ def keep_fitting(rows: list[Row], *, max_length: int, max_overlong: float) -> li
     return kept
 
 
+def mismatched(rows: Sequence[Row], *, max_length: int) -> None:
+    """Give every pair the next pair's completions, for KTO's estimate of the KL divergence (nothing is trained on them;
+    they are cut at max_length)."""
+    for row, other in zip(rows, [*rows[1:], rows[0]], strict=True):
+        room = max(1, max_length - len(row["prompt_ids"]))
+        row["kl_chosen_ids"], row["kl_rejected_ids"] = other["chosen_ids"][:room], other["rejected_ids"][:room]
+
+
 def _turn(role: str, content: str) -> dict[str, str]:
     return {"role": role, "content": content}
 
@@ -103,6 +113,10 @@ def _check(tokenizer: Any, examples: Sequence[dict[str, Any]], columns: tuple[st
             raise UserError(
                 f"example {number} has no {missing[0]!r}; expected {', '.join(columns)}, found {sorted(row)}"
             )
+        for column in columns:
+            for turn in row[column]:
+                if not isinstance(turn["content"], str):  # NaN of a data frame, a number, nothing
+                    raise UserError(f"example {number} has {turn['content']!r} in {column!r}; expected text")
     if not getattr(tokenizer, "chat_template", None):
         raise UserError(
             f"the tokenizer of {tokenizer.name_or_path!r} has no chat template: add chat_template.jinja to the model "

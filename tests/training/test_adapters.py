@@ -38,17 +38,17 @@ def losses(out: Path) -> list[float]:
 
 def reference_of(out: Path, model: str, pairs, settings=STEPS) -> list[float]:
     """Reference log-probabilities that a training from `model` learns against."""
-    from gra_train.training import trainers
+    from gra_train.training import preferences
 
     seen: list[float] = []
-    before = trainers.Dpo.add_references
+    before = preferences.Dpo.add_references
 
     def note(self, rows, **more):
         before(self, rows, **more)
         seen.extend(row["ref_chosen"] for row in rows)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainers.Dpo, "add_references", note)
+        patch.setattr(preferences.Dpo, "add_references", note)
         dpo(out, model, pairs, settings)
     return seen
 
@@ -147,13 +147,13 @@ def test_the_same_training_writes_the_same_adapter(chain, pairs, tmp_path):
 @pytest.mark.parametrize("start", ["ift", "stage2"])
 def test_a_stopped_adapter_resumes_exactly(chain, pairs, tmp_path, monkeypatch, start):
     from gra_train.runs import Stopped
-    from gra_train.training import callbacks
+    from gra_train.training import stopping
 
     _, folders, _ = chain
     settings = change(STEPS, lora=KEPT)
     dpo(tmp_path / "whole" / "w", folders[start], pairs, settings)
     polls = iter(range(1, 100))
-    monkeypatch.setattr(callbacks, "stop_requested", lambda _: next(polls) == 3)
+    monkeypatch.setattr(stopping, "stop_requested", lambda _: next(polls) == 3)
     with pytest.raises(Stopped):
         dpo(tmp_path / "cut" / "w", folders[start], pairs, settings)
     dpo(tmp_path / "cut" / "w", folders[start], pairs, settings)

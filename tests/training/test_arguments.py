@@ -4,15 +4,19 @@ import pytest
 
 from gra_train.errors import UserError
 from gra_train.schema import Lora, Preference, Train
+from gra_train.schema.training import LOSSES
 from gra_train.training.arguments import (
     Place,
     accumulation,
-    dpo_arguments,
     lora_arguments,
+    preference_arguments,
+    preference_config,
+    quantization,
     sft_arguments,
 )
 
-OURS = {"max_overlong", "group_by_length", "save_steps", "keep_checkpoints", "lora"}
+OURS = {"max_overlong", "group_by_length", "save_steps", "save_minutes", "keep_checkpoints", "must_save_by",
+        "max_loss_ratio", "peak_tflops", "packing", "samples", "lora"}  # fmt: skip
 """Settings that rows.py, batches.py, callbacks.py and models.py consume themselves."""
 
 THEIRS = {
@@ -36,7 +40,7 @@ BASE = {"global_batch": 16, "device_batch": 4, "dtype": "float32", "activation_c
 def test_every_setting_is_either_theirs_or_ours():
     names = {f.name for f in dataclasses.fields(Train)}
     assert names == set(THEIRS) | OURS
-    assert names == {f.name for f in dataclasses.fields(Preference)}
+    assert {f.name for f in dataclasses.fields(Preference)} - names == {"sft_weight", "simpo_gamma"}
 
 
 @pytest.mark.parametrize("name", THEIRS)
@@ -44,26 +48,58 @@ def test_a_setting_arrives_in_trl_under_its_name(name, tmp_path):
     from trl import DPOConfig, SFTConfig
 
     value, expected = THEIRS[name]
-    changed = Train(**{**BASE, name: value})
+    changed = {**BASE, name: value}
     place = Place("cpu")
-    sft = SFTConfig(**sft_arguments(changed, place, folder=tmp_path, seed=3))
-    dpo = DPOConfig(**dpo_arguments(changed, place, folder=tmp_path, seed=3, beta=0.3, loss="ipo"))
+    sft = SFTConfig(**sft_arguments(Train(**changed), place, folder=tmp_path, seed=3))
+    dpo = DPOConfig(**preference(changed, tmp_path, "ipo"))
     for config in (sft, dpo):
         assert {key: getattr(config, key) for key in expected} == expected
         assert config.seed == 3
-    assert (dpo.beta, dpo.loss_type) == (0.3, ["ipo"])
     before = sft_arguments(Train(**BASE), place, folder=tmp_path, seed=3)
     assert any(before[key] != wanted for key, wanted in expected.items() if key != "fp16")
+
+
+def preference(values, folder, loss):
+    return preference_arguments(Preference(**values), Place("cpu"), folder=folder, seed=3, beta=0.3, loss=loss)
+
+
+PREFERENCE = {
+    "sigmoid": {"loss_type": ["sigmoid"]},
+    "hinge": {"loss_type": ["hinge"]},
+    "ipo": {"loss_type": ["ipo"]},
+    "sigmoid+sft": {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.25]},
+    "simpo": {"loss_type": "simpo", "simpo_gamma": 0.75, "cpo_alpha": 0.0},
+    "orpo": {},
+    "kto": {"loss_type": "kto"},
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_arrives_in_its_configuration(loss, tmp_path):
+    given = preference({**BASE, "sft_weight": 0.25, "simpo_gamma": 0.75}, tmp_path, loss)
+    config = preference_config(loss)(**given)
+    for name, wanted in {"beta": 0.3, "disable_dropout": True, **PREFERENCE[loss]}.items():
+        assert getattr(config, name) == wanted
 
 
 def test_adapter_settings_are_real_fields_of_peft():
     from peft import LoraConfig
 
     assert lora_arguments(Lora()) is None
-    given = lora_arguments(Lora(r=8, alpha=3, dropout=0.5, targets="q_proj,v_proj"))
+    given = lora_arguments(Lora(r=8, alpha=3, dropout=0.5, targets="q_proj,v_proj", dora=True))
     config = LoraConfig(**given)
-    assert (config.r, config.lora_alpha, config.lora_dropout) == (8, 3, 0.5)
+    assert (config.r, config.lora_alpha, config.lora_dropout, config.use_dora) == (8, 3, 0.5, True)
     assert config.target_modules == {"q_proj", "v_proj"}
+
+
+def test_quantisation_settings_are_real_fields_of_transformers():
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    assert quantization(Lora(r=8), "bfloat16") == {}
+    config = BitsAndBytesConfig(**quantization(Lora(r=8, quantize=True), "bfloat16"))
+    assert (config.load_in_4bit, config.bnb_4bit_quant_type, config.bnb_4bit_use_double_quant) == (True, "nf4", True)
+    assert config.bnb_4bit_compute_dtype == torch.bfloat16
 
 
 def test_accumulation():

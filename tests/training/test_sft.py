@@ -66,10 +66,10 @@ def test_stopped_and_resumed_equals_undisturbed(fit, train, tmp_path, monkeypatc
     train = change(train, steps=11, global_batch=16, device_batch=8, save_steps=4)
     whole = fit(train, tmp_path / "whole" / "w")
     out = tmp_path / "cut" / "w"
-    from gra_train.training import callbacks
+    from gra_train.training import stopping
 
     polls = iter(range(1, 100))
-    monkeypatch.setattr(callbacks, "stop_requested", lambda _: next(polls) == stop_at)
+    monkeypatch.setattr(stopping, "stop_requested", lambda _: next(polls) == stop_at)
     with pytest.raises(Stopped, match=f"step {stop_at} of 11"):
         fit(train, out)
     assert len(metrics(out)) == stop_at
@@ -82,7 +82,7 @@ def test_killed_between_checkpoints_resumes_from_the_last_complete_one(fit, trai
     train = change(train, steps=11, save_steps=3)
     whole = fit(train, tmp_path / "whole" / "w")
     out = tmp_path / "cut" / "w"
-    from gra_train.training import callbacks
+    from gra_train.training import stopping
 
     calls = iter(range(1, 100))
 
@@ -91,7 +91,7 @@ def test_killed_between_checkpoints_resumes_from_the_last_complete_one(fit, trai
             raise KeyboardInterrupt
         return False
 
-    monkeypatch.setattr(callbacks, "stop_requested", kill)
+    monkeypatch.setattr(stopping, "stop_requested", kill)
     with pytest.raises(KeyboardInterrupt):
         fit(train, out)
     saved = out.parent / "checkpoints"
@@ -113,9 +113,9 @@ def test_stop_file_in_the_run_folder_is_seen(fit, train, out):
 def test_resuming_with_another_number_of_ranks_is_refused(fit, train, out):
     from gra_train.training import checkpoints
 
-    folder = out.parent / "checkpoints" / "checkpoint-4"
-    folder.mkdir(parents=True)
-    checkpoints.mark(folder, step=4, ranks=2)
+    folder = out.parent / "checkpoints"
+    (folder / checkpoints.UNFINISHED / "checkpoint-4").mkdir(parents=True)
+    checkpoints.publish(folder, step=4, ranks=2)
     with pytest.raises(UserError, match=r"written by 2 rank.*resources.ranks=2"):
         fit(train, out)
 
@@ -146,6 +146,97 @@ def test_empty_data_and_missing_columns(fit, train, out):
         fit(train, out, data=[])
     with pytest.raises(UserError, match="example 0 has no 'completion'"):
         fit(train, out, data=[{"prompt": [{"role": "user", "content": "w1"}]}])
+
+
+@pytest.mark.parametrize("content", [float("nan"), None, 3])
+def test_a_row_that_is_no_text_is_named(fit, examples, train, out, content):
+    broken = {"prompt": examples[0]["prompt"], "completion": [{"role": "assistant", "content": content}]}
+    with pytest.raises(UserError, match=rf"example 40 has {content} in 'completion'; expected text"):
+        fit(train, out, data=[*examples, broken])
+
+
+def test_a_tokenizer_of_another_model_is_refused(fit, model, train, out, tmp_path):
+    import shutil
+
+    from transformers import AutoTokenizer
+
+    mixed = Path(shutil.copytree(model, tmp_path / "mixed"))
+    tokenizer = AutoTokenizer.from_pretrained(mixed)
+    tokenizer.add_tokens([f"extra{i}" for i in range(3)])
+    tokenizer.save_pretrained(mixed)
+    with pytest.raises(UserError, match=r"has \d+ tokens, its model embeds only \d+"):
+        fit(train, out, start=str(mixed))
+    for file in mixed.glob("*token*"):
+        file.unlink()
+    with pytest.raises(UserError, match=r"cannot be loaded as a causal language model with its tokenizer"):
+        fit(train, out, start=str(mixed))
+
+
+def test_weights_that_became_nan_end_the_training_and_keep_the_checkpoint(fit, train, out, monkeypatch):
+    """A gradient that is not finite is seen before the next checkpoint; the one before is good."""
+    from gra_train.training import health
+
+    checks = []
+    before = health.Health.check
+
+    def poison(self, step, loss, norm, *, scaled):
+        checks.append(step)
+        before(self, step, float("nan") if step == 5 else loss, norm, scaled=scaled)
+
+    monkeypatch.setattr(health.Health, "check", poison)
+    with pytest.raises(UserError, match=r"loss became nan at step 5.*Good checkpoints are kept: checkpoint-4"):
+        fit(change(train, save_steps=4), out)
+    assert [p.name for p in (out.parent / "checkpoints").iterdir()] == ["checkpoint-4"]
+    monkeypatch.undo()
+    fit(change(train, save_steps=4), out)
+    assert [m["step"] for m in metrics(out)] == list(range(1, 9))
+
+
+def test_metrics_say_how_fast_and_how_full_it_is(fit, train, out):
+    """tokens are those of the batch without padding; the rates are there at every tenth step and at the last."""
+    fit(change(train, steps=12, peak_tflops=0.001), out)
+    lines = metrics(out)
+    assert all(line["tokens"] > 8 * 5 for line in lines)
+    rated = [line for line in lines if "tokens_per_s" in line]
+    assert [line["step"] for line in rated] == [10, 12]
+    assert all(line["tokens_per_s"] > 0 and line["memory_gib"] > 0 and line["mfu"] > 0 for line in rated)
+
+
+def test_flops_of_a_token():
+    """2 N forward and 4 N backward, and attention; of adapters the weights' gradients are few (no 2 N)."""
+    from types import SimpleNamespace
+
+    import torch
+
+    from gra_train.training.throughput import flops_per_token
+
+    config = SimpleNamespace(num_hidden_layers=2, hidden_size=8)
+    config.get_text_config = lambda: config
+    network = SimpleNamespace(config=config, parameters=lambda: [torch.nn.Parameter(torch.zeros(10, 10))])
+    assert flops_per_token(network, 5.0) == 600 + 12 * 2 * 8 * 5
+    frozen = [torch.nn.Parameter(torch.zeros(10, 10), requires_grad=False), torch.nn.Parameter(torch.zeros(10))]
+    network.parameters = lambda: frozen
+    assert flops_per_token(network, 0.0) == 4 * 110 + 2 * 10
+
+
+def test_samples_are_written_beside_the_metrics_and_change_nothing(fit, train, tmp_path):
+    settings = change(train, save_steps=4, samples=2)
+    fit(settings, tmp_path / "a" / "w")
+    lines = [json.loads(line) for line in (tmp_path / "a" / "samples.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [4, 4, 8, 8]
+    assert lines[0].keys() == {"step", "prompt", "answer", "wanted"}
+    assert "=" in lines[0]["wanted"]
+    assert not list((tmp_path / "a" / "w").glob("samples*"))
+    fit(train, tmp_path / "b" / "w")
+    assert weights(tmp_path / "a" / "w") == weights(tmp_path / "b" / "w")
+
+
+def test_the_card_says_where_a_model_comes_from(fit, train, out):
+    fit(change(train, lora=Lora(r=2, merge=False)), out)
+    card = (out / "model" / "README.md").read_text()
+    for text in ("library_name: peft", "content hash `", "| lora.r | 2 |", "| lr | 0.003 |", "| seed | 0 |",
+                 "| examples | 40 |", "| last_loss |", "load_weights"):  # fmt: skip
+        assert text in card
 
 
 def test_model_without_template_and_with_a_foreign_tokenizer(fit, model, train, out, tmp_path):
