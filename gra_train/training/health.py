@@ -30,9 +30,9 @@ class Health:
         """Mean loss of the last WINDOW steps."""
         return fmean(self.recent) if self.recent else None
 
-    def check(self, step: int, loss: float, grad_norm: float, *, scaled: bool) -> None:
+    def check(self, step: int, loss: float, grad_norm: float | None, *, scaled: bool) -> None:
         """Raises UserError when the training is lost. scaled: gradients overflow now and then by design (float16)."""
-        if not math.isfinite(loss) or not (scaled or math.isfinite(grad_norm)):
+        if not math.isfinite(loss) or not (scaled or grad_norm is None or math.isfinite(grad_norm)):
             raise UserError(
                 f"the loss became {loss} at step {step} (gradient norm {grad_norm}). {self._kept()} Lower the learning "
                 "rate (lr), raise warmup, or look for broken rows in the data."

@@ -27,7 +27,7 @@ class Ours(Saving):
 
     order: Order
     micro_losses: list[torch.Tensor]
-    grad_norm: float
+    grad_norm: float | None  # None: DeepSpeed's stage 0 does not say
     _tokens: list[torch.Tensor]
 
     def use(self, rows: Sequence[Row], *, seed: int, batch: int, by_length: bool) -> None:
@@ -62,7 +62,7 @@ class Ours(Saving):
 
     def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
         norm = super()._get_grad_norm(*args, **kwargs)  # type: ignore[misc]
-        self.grad_norm = float(norm)
+        self.grad_norm = None if norm is None else float(norm)
         return norm
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None: ...
