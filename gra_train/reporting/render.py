@@ -158,7 +158,8 @@ def _point(measure: str, row: Mapping[str, Any] | None) -> Point | None:
     if not found:
         return None
     scale = 100 if measure in ("accuracy", "data") else 1
-    return Point(*(scale * found[key] for key in ("value", "low", "high")))
+    value, low, high = (scale * found[key] for key in ("value", "low", "high"))
+    return Point(value) if low != low else Point(value, low, high)  # a single seed has no interval
 
 
 def _csv(records: Sequence[Mapping[str, Any]]) -> str:

@@ -191,6 +191,17 @@ def test_render_without_any_run(name: str, folder: Path, tmp_path: Path) -> None
         assert "Not in miniature." in text
 
 
+def test_a_single_seed_renders(folder: Path, runs_dir: Path, tmp_path: Path) -> None:
+    """It has no intervals, in the table and in the figure."""
+    second = next(run for run in tables.runs(folder) if run.name == "mini seed=6")
+    shutil.rmtree(runs_dir / second.nodes[-1].run_id)
+    text = render(folder, runs_dir, out=tmp_path / "out").read_text()
+    assert "One seed (0): there are no intervals over seeds" in text
+    assert "**not decided at this n**" in text
+    assert "nan" not in text
+    assert "nan" not in (tmp_path / "out" / "gra_table1" / "figure.svg").read_text()
+
+
 def test_run_makes_what_is_missing_once(folder: Path, runs_dir: Path) -> None:
     asked: list[Sequence[str]] = []
 
