@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -63,8 +64,10 @@ class Stopping:
         self._before: Any = None
 
     def __enter__(self) -> Stopping:
-        """Catch SIGTERM, unless somebody above us does (a warm worker's launcher answers it with a STOP file)."""
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        """Catch SIGTERM, unless somebody above us does (a warm worker's launcher answers it with a STOP file). Only a
+        process's main thread can."""
+        main = threading.current_thread() is threading.main_thread()
+        if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             self._before = signal.signal(signal.SIGTERM, self._terminate)
         return self
 
