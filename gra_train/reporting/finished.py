@@ -1,9 +1,9 @@
 """Finished comparisons, as tables are made of them: read from run folders, and kept small beside the tables.
 
 experiments/results/<experiment>,<overrides>/ holds what a finished run leaves for its tables: answers.parquet (label,
-task, question_id, correct: kilobytes), table.json (as `compare` wrote it, without texts), measures.json, and made.json
-(run id, date, code revision, versions, seconds of its stages). A kept result answers for its experiment and overrides
-until another is kept.
+task, question_id, correct: kilobytes), table.json (what `compare` wrote, as far as tables read it), measures.json, and
+made.json (run id, date, code revision, versions, seconds of its stages). A kept result answers for its experiment and
+overrides until another is kept.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from gra_train.runs import read_json, write_json
 Sheets = Mapping[str, Mapping[str, Mapping[str, bool]]]
 """label -> task -> question -> correct."""
 COLUMNS = ("label", "task", "question_id", "correct")
+KEPT_OF_ROWS = ("label", "data", "scores", "flags", "quality")
+"""What tables are made of; differences and tests are computed again from the answers."""
 VERSIONS = ("python", "torch", "transformers", "trl", "lm_eval", "gra_train")
 
 
@@ -76,8 +78,9 @@ def keep(finished: Finished, folder: Path) -> None:
     place = folder / slug(finished.name)
     try:
         place.mkdir(parents=True, exist_ok=True)
-        table = {k: v for k, v in finished.table.items() if k not in ("reports", "notes", "measures")}
-        write_json(place / "table.json", table)
+        rows = [{key: row.get(key) for key in KEPT_OF_ROWS} for row in finished.table["rows"]]
+        table = {k: v for k, v in finished.table.items() if k not in ("reports", "notes", "measures")} | {"rows": rows}
+        (place / "table.json").write_text(json.dumps(table, sort_keys=True, separators=(",", ":")) + "\n")
         write_json(place / "measures.json", finished.table["measures"])
         write_json(place / "made.json", {"name": finished.name, **finished.made})
         write_answers(finished.sheets, place / "answers.parquet")
