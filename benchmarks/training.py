@@ -147,7 +147,12 @@ def trl(model: str, rows: Sequence[Row], *, pairs: bool, steps: int, **arguments
         tokenizer = AutoTokenizer.from_pretrained(model)
         if pairs:
             data = [{name: ids.tolist() for name, ids in row.items()} for row in rows]
-            trainer = DPOTrainer(
+
+            class Tokenised(DPOTrainer):  # the rows are tokens already
+                def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+                    return dataset
+
+            trainer = Tokenised(
                 network,
                 args=DPOConfig(**shared | arguments),
                 train_dataset=Dataset.from_list(data),
