@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 VENV_VLLM ?= .venv-vllm
 ARGS ?=
-FAST := not slow and not slurm and not gpu and not vllm and not browser
+FAST := not slow and not nightly and not slurm and not gpu and not vllm and not browser
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help venv venv-vllm run bench test test-slow test-slurm test-vllm lint types format ci clean
+.PHONY: help venv venv-vllm run bench test test-slow test-nightly test-browser test-slurm test-vllm lint types format ci clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +36,14 @@ test: $(READY) ## the fast tests, with the line coverage of gra_train (85% at le
 	python -m pytest -n 2 -m "$(FAST)" --cov=gra_train --cov-fail-under=85 $(ARGS)
 
 test-slow: $(READY) ## the tests that take long
-	python -m pytest -n 2 -m "slow and not slurm and not gpu and not vllm and not browser" $(ARGS)
+	python -m pytest -n 2 -m "slow and not nightly and not slurm and not gpu and not vllm and not browser" $(ARGS)
+
+test-nightly: $(READY) ## what CI has no time for: further configurations, three kills in every kind of stage
+	python -m pytest -n 2 -m nightly $(ARGS)
+	GRA_KILLS=3 python -m pytest tests/test_kill.py
+
+test-browser: $(READY) ## the comparison's page in a real browser (Debian: chromium)
+	python -m pytest -m browser $(ARGS)
 
 test-vllm: $(READY) ## the tests on real vLLM servers (on the CPU; make venv-vllm first)
 	python -m pytest -m vllm $(ARGS)
@@ -60,6 +67,7 @@ ci: $(READY) ## everything that CI runs; in CI, a test that needs what CI instal
 	$(MAKE) lint types
 	$(MAKE) test
 	$(MAKE) test-slow
+	$(MAKE) test-browser
 	$(MAKE) test-slurm
 	$(MAKE) venv-vllm
 	$(MAKE) test-vllm

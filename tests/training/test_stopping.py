@@ -97,6 +97,15 @@ def test_a_wrong_time_is_refused_before_anything_is_loaded(cpu, tmp_path):
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+@pytest.fixture
+def nobody_catches_sigterm():
+    """As in a process of its own: measuring coverage installs a handler, which would be left alone."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("nobody_catches_sigterm")
 def test_sigterm_saves_and_stops_and_the_handler_goes(cpu, tmp_path, monkeypatch):
     before = stopping.stop_requested
 
