@@ -54,4 +54,5 @@ def test_rationales_are_written_by_a_server_and_kept_in_the_ledger(serve, tmp_pa
     [here] = write_rationales(
         [writer], given, calls=Calls("mini", 16, tmp_path / "here", "cpu"), sampling=greedy, seeds=[0]
     )
-    assert sum(a.text == b.text for a, b in zip(here, there, strict=True)) >= 7  # a tie may fall otherwise
+    # vLLM keeps the space in front that the tokenizer writes; of eight, a tie may fall otherwise
+    assert sum(a.text.strip() == b.text.strip() for a, b in zip(here, there, strict=True)) >= 7
