@@ -45,7 +45,7 @@ class Dedup(Section):
     text: str = setting("instruction", "what is embedded", choices=("instruction", "response", "both"))
     include_seeds: bool = setting(True, "seeds count as pool items")
     exact_below: int = setting(
-        100_000, "pools of fewer vectors are compared exactly, larger ones through a graph", unit="rows", min=0
+        100_000, "pools of fewer vectors are compared exactly, larger ones by cells of near ones", unit="rows", min=0
     )
 
 

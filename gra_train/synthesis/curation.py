@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from gra_train.records import Sample
 from gra_train.schema import Dedup
 from gra_train.synthesis.candidate import Candidate
+from gra_train.synthesis.cells import Cells, size_for
 from gra_train.synthesis.vectors import BLOCK, Stored, Vectors
 
 if TYPE_CHECKING:
     import numpy as np
 
 EXACT_BELOW = 100_000
-"""Below this many vectors comparing with all of them costs no more than a graph does, and is exact."""
-
-NEIGHBOURS, CONNECTIVITY, EXPANSION = 16, 16, 64
-"""Of the graph: candidates whose cosine is recomputed, links of a vector, breadth of a search (benchmarks/dedup.py)."""
+"""Below this many vectors comparing with all of them takes half a minute at most, and is exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +30,18 @@ class Twin:
 
 @dataclass(slots=True)
 class Index:
-    """Unit vectors with ids; grows, never shrinks. Exact below `exact_below` vectors, from there on an HNSW graph.
+    """Unit vectors with ids; grows, never shrinks. Exact below `exact_below` vectors, from there on by cells.
 
-    The graph (usearch; vectors as 8-bit integers, one thread) only proposes neighbours: cosines are computed from the
-    float32 vectors. It is a function of the vectors and their order, however they were handed over. The vectors stand
-    in an unnamed file in `folder`.
+    Cells only propose neighbours: cosines are computed from the float32 vectors. What they propose is a function of
+    the vectors and their order, however they were handed over. The vectors stand in an unnamed file in `folder`.
     """
 
     exact_below: int = EXACT_BELOW
     folder: Path | None = None
     ids: list[str] = field(default_factory=list)
     _vectors: Stored = field(init=False)
-    _graph: Any = None
-    _linked: set[int] = field(default_factory=set)
+    _cells: Cells | None = None
+    _sorted: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._vectors = Stored(self.folder)
@@ -57,35 +54,40 @@ class Index:
         known = len(self.ids)
         self._vectors.add(vectors)
         self.ids += ids
-        if self._graph is not None:
-            self._link(known, vectors)
-        elif len(self.ids) >= self.exact_below:
-            self._graph = _empty_graph(vectors.shape[1])
-            start = 0
-            for block in self._vectors.blocks():
-                self._link(start, block)
-                start += len(block)
+        size = size_for(len(self.ids)) if len(self.ids) >= self.exact_below else 0
+        if size and (self._cells is None or size > self._cells.size):
+            self._cells = None  # its memory first
+            self._cells, known = Cells(self._vectors, size), 0
+            self._sorted.clear()
+        if self._cells is not None:
+            for block in self._vectors.blocks(known):
+                self._sort(known, block)
+                known += len(block)
 
-    def _link(self, start: int, vectors: np.ndarray) -> None:
-        """Add n vectors to the graph, each text once: many equal ones link to each other alone and cut others off."""
+    def _sort(self, start: int, vectors: np.ndarray) -> None:
+        """Put n vectors into cells, each text once: many equal ones would be all that a search returns."""
         import numpy as np
 
+        assert self._cells is not None
         fresh = []
         for i, row in enumerate(np.rint(vectors * 127).astype(np.int8)):
             seen = hash(row.tobytes())
-            if seen not in self._linked:
-                self._linked.add(seen)
+            if seen not in self._sorted:
+                self._sorted.add(seen)
                 fresh.append(i)
-        self._graph.add(np.asarray(fresh, np.int64) + start, vectors[fresh], threads=1)
+        self._cells.add(vectors[fresh], np.asarray(fresh, np.int64) + start)
 
     def nearest(self, vectors: np.ndarray) -> list[Twin | None]:
         """For each of at most BLOCK vectors, the item of largest cosine (the earliest of equals); None if empty.
 
-        From a graph: the largest cosine among NEIGHBOURS proposed items, which may miss the nearest one.
+        By cells: the largest cosine among the items that they propose, which may miss the nearest one.
         """
         if not self.ids:
             return [None] * len(vectors)
-        where, best = self._compare(vectors) if self._graph is None else self._propose(vectors)
+        if self._cells is None:
+            where, best = self._compare(vectors)
+        else:
+            where, best = self._propose(self._cells.near(vectors), vectors)
         return [Twin(self.ids[i], float(v)) for i, v in zip(where, best, strict=True)]
 
     def _compare(self, vectors: np.ndarray) -> tuple[Any, Any]:
@@ -104,26 +106,16 @@ class Index:
             start += len(block)
         return where, best
 
-    def _propose(self, vectors: np.ndarray) -> tuple[Any, Any]:
-        """(place [n], cosine [n]) of the nearest of the items that the graph proposes."""
+    def _propose(self, places: np.ndarray, vectors: np.ndarray) -> tuple[Any, Any]:
+        """(place [n], cosine [n]) of the nearest of the items at the places [n, k] (-1: none)."""
         import numpy as np
 
-        found = self._graph.search(vectors, NEIGHBOURS, threads=1)  # fewer than that: the rest is item 0
-        keys = np.sort(found.keys.astype(np.int64).reshape(len(vectors), -1), axis=1)  # the earliest of equals first
+        keys = np.sort(np.maximum(places, 0), axis=1)  # the earliest of equals first; for none, item 0
         items = self._vectors[keys.ravel()]
         cosines = np.einsum("nd,nkd->nk", vectors, items.reshape(*keys.shape, -1))
         column = cosines.argmax(axis=1)
         rows = np.arange(len(vectors))
         return keys[rows, column], cosines[rows, column]
-
-
-def _empty_graph(dimensions: int) -> Any:
-    from usearch.index import Index as Graph
-
-    return Graph(
-        ndim=dimensions, metric="cos", dtype="i8", connectivity=CONNECTIVITY,
-        expansion_add=EXPANSION, expansion_search=EXPANSION,
-    )  # fmt: skip
 
 
 def greedy(
@@ -135,7 +127,7 @@ def greedy(
 
     A text is kept if its largest cosine to anything in the pool, or to a text kept before it, is below `threshold`.
     Equal to the exact greedy result while pool and kept rows are each fewer than `pool.exact_below`; beyond that a row
-    may be kept whose twin the graph did not propose. Block by block, so that memory is linear. `pool` is not changed.
+    may be kept whose twin the cells did not propose. Block by block, so that memory is linear. `pool` is not changed.
     """
     import numpy as np
 

@@ -60,11 +60,11 @@ class Stored:
             self._read(row, int(place))
         return rows
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """All vectors, in their order, BLOCK at a time."""
+    def blocks(self, first: int = 0) -> Iterator[np.ndarray]:
+        """The vectors from place `first` on, in their order, BLOCK at a time."""
         import numpy as np
 
-        for start in range(0, self._count, BLOCK):
+        for start in range(first, self._count, BLOCK):
             block = np.empty((min(BLOCK, self._count - start), self._width), self._dtype)
             self._read(block, start)
             yield block

