@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
+from gra_train import memory
 from gra_train.chat import dispatch
 from gra_train.chat.asking import Asking, Remote, known
 from gra_train.chat.keys import batch_key, decode, encode, key_in_batch, request_key
@@ -86,6 +87,8 @@ class OpenPool:
         except BaseException:
             self.close()
             raise
+        if not lockstep and not continuous:
+            memory.give_back()  # a client, for hours
         members: dict[str, LocalModel | Remote] = {**self._local, **self._remote}
         self.models = {m.name: members[m.name] for m in models}
 
@@ -106,6 +109,7 @@ class OpenPool:
         self._runner.close()
         if hasattr(self, "ledger"):
             self.ledger.close()
+        memory.keep()
 
     def usage(self) -> dict[str, Any]:
         """Counts since the pool was opened (see usage.Count): calls and tokens per model and purpose, and in total."""
