@@ -19,6 +19,7 @@ from pathlib import Path
 from gra_train.compose import check_overrides, compose_plain
 from gra_train.doctor import Finding
 from gra_train.errors import UserError
+from gra_train.evaluation.readiness import evaluations
 from gra_train.experiment import Node, check_rationale_tasks, plan, synthesis_only
 from gra_train.records import Sample
 from gra_train.schema import Config, DataFile
@@ -58,6 +59,7 @@ def main(words: Sequence[str]) -> int:
         found += models(config, listed, offline=own.offline)
         found += windows(config, samples, listed)
         found += evaluated(nodes, offline=own.offline)
+        found += evaluations(nodes)
         found += benchmarks(nodes, offline=own.offline)
         found += disk(config, nodes)
     for finding in found:
