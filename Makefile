@@ -39,7 +39,7 @@ test-slow: $(READY) ## the tests that take long
 	python -m pytest -n 2 -m "slow and not nightly and not slurm and not gpu and not vllm and not browser" $(ARGS)
 
 test-nightly: $(READY) ## what CI has no time for: further configurations, three kills in every kind of stage
-	python -m pytest -n 2 -m nightly $(ARGS)
+	python -m pytest -n 2 -m nightly --ignore tests/test_kill.py $(ARGS)
 	GRA_KILLS=3 python -m pytest tests/test_kill.py
 
 test-browser: $(READY) ## the comparison's page in a real browser (Debian: chromium)

@@ -24,17 +24,21 @@ from gra_train.runs import read_json
 SEED = 20250612
 KILLS = int(os.environ.get("GRA_KILLS", "1"))
 """Kills in each kind of stage; the nightly run uses three."""
-OVERRIDES = ["experiment=mini", "debug=tiny", "tracking=off", "resources.workers=1"]
+OVERRIDES = ["debug=tiny", "tracking=off", "resources.workers=1"]
 """One stage at a time: two that ask the same at once both compute it, which is no repetition of something finished."""
+EVERY = None
+"""Every kind of stage that an experiment has."""
 
 
-def start(runs_dir):
-    command = [sys.executable, "-m", "gra_train.cli", "run", *OVERRIDES, f"runs_dir={runs_dir}"]
+def start(runs_dir, experiment):
+    command = [
+        sys.executable, "-m", "gra_train.cli", "run", f"experiment={experiment}", *OVERRIDES, f"runs_dir={runs_dir}"
+    ]  # fmt: skip
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-def complete(runs_dir):
-    process = start(runs_dir)
+def complete(runs_dir, experiment):
+    process = start(runs_dir, experiment)
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     return errors
@@ -55,9 +59,9 @@ def seconds(runs_dir, stage):
     return max(read_json(status)["seconds"] for status in Path(runs_dir).glob(f"{stage}-*/status.json"))
 
 
-def kill_during(runs_dir, stage, delay):
+def kill_during(runs_dir, experiment, stage, delay):
     """Start the experiment and SIGKILL its launcher `delay` seconds into a stage. False: the stage was never seen."""
-    process = start(runs_dir)
+    process = start(runs_dir, experiment)
     try:
         deadline = time.monotonic() + 300
         while process.poll() is None and time.monotonic() < deadline:
@@ -94,13 +98,25 @@ def recorded(runs_dir):
     )
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(2400)
-def test_killed_anywhere_it_goes_on_to_the_same_result(tmp_path):
+@pytest.mark.parametrize(
+    ("experiment", "kinds"),
+    [
+        pytest.param("mini", EVERY, marks=pytest.mark.slow),
+        pytest.param("mini/baselines", ("direct", "cot", "self_consistency", "tot", "eot", "star", "spin",
+                                        "self_rewarding", "answers"), marks=pytest.mark.nightly),
+        pytest.param("mini/compare", ("cut",), marks=pytest.mark.nightly),
+        pytest.param("mini/refine", ("refine",), marks=pytest.mark.nightly),
+    ],
+)  # fmt: skip
+def test_killed_anywhere_it_goes_on_to_the_same_result(tmp_path, experiment, kinds):
     rng = random.Random(SEED)
     calm, killed = tmp_path / "calm", tmp_path / "killed"
-    complete(calm)
-    stages = list(dict.fromkeys(node.stage for node in plan(compose([*OVERRIDES, f"runs_dir={calm}"]))))
+    complete(calm, experiment)
+    words = [f"experiment={experiment}", *OVERRIDES, f"runs_dir={calm}"]
+    has = dict.fromkeys(node.stage for node in plan(compose(words)))
+    stages = [*has] if kinds is EVERY else [*kinds]
+    assert not set(stages) - set(has), "a kind of stage that this experiment has not"
     print(f"seed {SEED}")
     for stage in stages:
         for _ in range(KILLS):
@@ -108,9 +124,9 @@ def test_killed_anywhere_it_goes_on_to_the_same_result(tmp_path):
             for finished in killed.glob(f"{stage}-*"):
                 if (read_json(finished / "status.json") or {}).get("state") == "done":
                     shutil.rmtree(finished)  # an earlier pass got through it: make it again, under fire this time
-            assert kill_during(killed, stage, delay), f"{stage} was never seen running"
+            assert kill_during(killed, experiment, stage, delay), f"{stage} was never seen running"
             print(f"killed {delay:.2f} s into {stage}")
-    complete(killed)
+    complete(killed, experiment)
 
     expected, found = results(calm), results(killed)
     assert expected.keys() == found.keys()
@@ -124,11 +140,11 @@ def test_killed_anywhere_it_goes_on_to_the_same_result(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_running_again_computes_nothing(tmp_path):
-    complete(tmp_path)
+    complete(tmp_path, "mini")
     before = results(tmp_path)
     started = time.monotonic()
     process = subprocess.run(
-        [sys.executable, "-m", "gra_train.cli", "run", *OVERRIDES, f"runs_dir={tmp_path}"],
+        [sys.executable, "-m", "gra_train.cli", "run", "experiment=mini", *OVERRIDES, f"runs_dir={tmp_path}"],
         capture_output=True,
         text=True,
         check=True,
