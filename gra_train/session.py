@@ -20,6 +20,7 @@ from gra_train.launch import Executor, StageError, check_space
 from gra_train.runs import EXIT_STOPPED, Reached, Run, Stopped, lease, read_json, write_json
 from gra_train.schema import Config
 from gra_train.settings import plain
+from gra_train.synthesis import embed
 from gra_train.view import View, clock
 
 UNTIL = {
@@ -40,6 +41,7 @@ def run_experiment(config: Config, *, until: str = "compare", overrides: Sequenc
     nodes = select(config, until)
     check_rationale_tasks(nodes, config.evaluation)
     check_servers(nodes, runs_dir)
+    check_encoders(nodes, runs_dir)
     check_space(runs_dir)
     last = nodes[-1]
     folder = runs_dir / f"{config.name}-s{config.seed}-{last.run_id.rsplit('-', 1)[1]}"
@@ -112,6 +114,13 @@ def check_servers(nodes: Sequence[Node], runs_dir: Path) -> None:
         elif node.stage == "evaluate" and not node.run(runs_dir).is_done():
             model = planned(node.config, trained="model" in node.inputs)
             plan_servers([model] if model else [])
+
+
+def check_encoders(nodes: Sequence[Node], runs_dir: Path) -> None:
+    """Raises UserError if a synthesis to be run asks for a sentence encoder whose packages are not installed."""
+    for node in nodes:
+        if node.stage == "synthesize" and not node.run(runs_dir).is_done():
+            embed.check(node.config.synthesis.dedup.encoder)
 
 
 def write_plan(folder: Path, config: Config, nodes: Sequence[Node], overrides: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ from gra_train.settings import build, change, problems
 from gra_train.synthesis.assumptions import basis, named_run
 from gra_train.synthesis.estimate import estimate
 from gra_train.synthesis.estimate_view import costs
-from gra_train.synthesis.readiness import benchmarks, disk, evaluated, models
+from gra_train.synthesis.readiness import benchmarks, disk, encoders, evaluated, models
 from gra_train.synthesis.windows import windows
 
 
@@ -56,7 +56,8 @@ def main(words: Sequence[str]) -> int:
         nodes = _graph(config, found)
         samples = _seeds(config.seeds, config.seed, found, offline=own.offline)
         listed: dict[str, int] = {}
-        found += models(config, listed, offline=own.offline)
+        found += models(config, nodes, listed, offline=own.offline)
+        found += encoders(nodes)
         found += windows(config, samples, listed)
         found += evaluated(nodes, offline=own.offline)
         found += evaluations(nodes)

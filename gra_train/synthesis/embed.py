@@ -35,6 +35,12 @@ def encoder(name: str) -> Encoder:
     return _static(name.removeprefix(_STATIC)) if name.startswith(_STATIC) else _sentence_transformer(name)
 
 
+def check(name: str) -> None:
+    """Raises UserError where the packages of an encoder are missing: before calls are paid for, not after."""
+    if name != "hashing":
+        _need("model2vec" if name.startswith(_STATIC) else "sentence_transformers", name)
+
+
 def encoder_folder(name: str) -> Path | None:
     """The local folder of an encoder, whose content then identifies it; None for a name."""
     folder = Path(name.removeprefix(_STATIC))

@@ -19,7 +19,9 @@ from gra_train.evaluation.engine import planned
 from gra_train.experiment import Node
 from gra_train.locate import MINI, model_folder
 from gra_train.schema import Config, Model
+from gra_train.settings import Section
 from gra_train.stages import MULTI_RANK
+from gra_train.synthesis import embed
 from gra_train.synthesis.estimate import endpoints, ways
 
 PROBE_S = 10.0
@@ -28,8 +30,8 @@ CHECKPOINT_BYTES = 12
 """Of one parameter in a checkpoint: weights and both moments of AdamW, at most 4 bytes each."""
 
 
-def models(config: Config, windows: dict[str, int], *, offline: bool) -> Iterator[Finding]:
-    """One finding for each model of the pool, the large one included, for scorer and judge, and for the student.
+def models(config: Config, nodes: Sequence[Node], windows: dict[str, int], *, offline: bool) -> Iterator[Finding]:
+    """One finding for each model that a stage asks (pool, large one, scorer, judge), and for the student.
 
     windows: takes what running servers say of theirs (the smallest of a model's), by the model's name.
     """
@@ -39,7 +41,10 @@ def models(config: Config, windows: dict[str, int], *, offline: bool) -> Iterato
         yield Finding("problem", "pool", str(error))
         return
     looking = (config.compare.quality.scorer, config.compare.quality.judge) if config.arms else ()
-    everyone = [*pool.models, *(model for model in (pool.large, *looking) if model)]
+    asked = {name for node in nodes for name in _names(node.config)} if nodes else None
+    everyone = [
+        model for model in (*pool.models, pool.large, *looking) if model and (asked is None or model.name in asked)
+    ]
     if not offline:
         answers = asyncio.run(_probe([(m, url) for m in everyone for url in endpoints(m)], windows))
     for model in everyone:
@@ -53,11 +58,35 @@ def models(config: Config, windows: dict[str, int], *, offline: bool) -> Iterato
             yield Finding("problem", topic, f"api_key_env names {model.api_key_env}, which is not set", "export it")
         for url in endpoints(model):
             yield Finding("note", topic, f"{url} not asked (offline)") if offline else answers[model.name, url]
-    yield from _started(pool.models)
-    yield from _started([pool.large] if pool.large else [])  # in stages of its own: its GPUs may be the others'
+    yield from _started([model for model in pool.models if model in everyone])
+    large = [pool.large] if pool.large and pool.large in everyone else []
+    yield from _started(large)  # in stages of its own: its GPUs may be the others'
     trains = any(arm.data != "none" for arm in config.arms.values())
     if config.arms and (config.student.path or (config.student.name and (trains or not config.student.url))):
         yield _folder("student", config.student)
+
+
+def _names(value: Any) -> Iterator[str]:
+    """Names of all models in a stage's configuration."""
+    if isinstance(value, Model):
+        yield value.name
+    elif isinstance(value, Section):
+        for part in vars(value).values():
+            yield from _names(part)
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _names(part)
+
+
+def encoders(nodes: Sequence[Node]) -> Iterator[Finding]:
+    """Are the packages of the sentence encoders there?"""
+    for name in sorted({n.config.synthesis.dedup.encoder for n in nodes if n.stage == "synthesize"}):
+        try:
+            embed.check(name)
+        except UserError as error:
+            yield Finding("problem", "encoder", str(error))
+        else:
+            yield Finding("ok", "encoder", name)
 
 
 def evaluated(nodes: Sequence[Node], *, offline: bool) -> Iterator[Finding]:
@@ -188,13 +217,15 @@ def disk(config: Config, nodes: Sequence[Node]) -> Iterator[Finding]:
         yield Finding(state, "disk", f"{folder}: {free / GB:.0f} GB free" + lacks,
                       "make room: at least 1 GB" if state == "problem" else "")  # fmt: skip
         return
-    kept = max(getattr(n.config, "train", config.sft).keep_checkpoints for n in todo)
-    results = len(todo) * parameters * 4
-    checkpoints = len(todo) * kept * parameters * CHECKPOINT_BYTES
-    need = results + checkpoints
+    trains = [getattr(n.config, "train", config.sft) for n in todo]
+    saved = max(2 if "16" in train.dtype else 4 for train in trains)
+    kept = 1 + max(train.keep_checkpoints for train in trains)  # the newest, and the best
+    at_once = min(config.resources.workers, len(todo))  # a finished training drops its checkpoints
+    need = (len(todo) * saved + at_once * kept * CHECKPOINT_BYTES) * parameters
     text = (
         f"{folder}: {free / GB:.0f} GB free, about {need / GB:.3g} GB needed: {len(todo)} models of {parameters:.3g} "
-        f"parameters ({how}) at 4 bytes, and {kept} checkpoints of each at {CHECKPOINT_BYTES} bytes per parameter"
+        f"parameters ({how}) at {saved} bytes, and, of {at_once} at a time, {kept} checkpoints at {CHECKPOINT_BYTES} "
+        "bytes per parameter"
     )
     lacking = need > free
     yield Finding("problem" if lacking else "ok", "disk", text,
