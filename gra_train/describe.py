@@ -42,6 +42,10 @@ def _settings(cls: type, prefix: str) -> Iterator[str]:
         bounds = ("" if low is None else f" >= {low:g}") + ("" if high is None else f" <= {high:g}")
         unit = f" [{meta['unit']}]" if meta["unit"] else ""
         yield f"{prefix}{field.name} = {_short(default)}  ({what}{bounds}){unit}  {meta['help']}"
+        for part in typing.get_args(kind):  # of lists and dictionaries of sections: what one of them can say
+            if dataclasses.is_dataclass(part):
+                one = "NAME" if typing.get_origin(kind) is dict else "N"
+                yield from _settings(typing.cast(type, part), f"{prefix}{field.name}.{one}.")
 
 
 def _flatten(value: Any, name: str) -> Iterator[tuple[str, Any]]:

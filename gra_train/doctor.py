@@ -189,7 +189,7 @@ def _wandb() -> Finding:
 def _data() -> Finding:
     named = os.environ.get("GRA_DATA_DIR")
     if not named:
-        return Finding("ok", "GRA_DATA_DIR", "not set (only tests on public data sets read it)")
+        return Finding("ok", "GRA_DATA_DIR", "not set (benchmarks' questions then come from the Hub)")
     if not Path(named).is_dir():
         return Finding("note", "GRA_DATA_DIR", f"{named} is no folder", "unset it, or name the folder of data sets")
     return Finding("ok", "GRA_DATA_DIR", named)

@@ -119,6 +119,8 @@ def test_every_value_has_an_origin():
 
 def test_the_schema_prints_every_setting_with_help():
     lines = describe_schema().splitlines()
+    assert any(line.startswith("arms.NAME.with_seeds = true  (bool)  ") for line in lines)
+    assert any(line.startswith("pool.models.N.served_name = ") for line in lines)
     assert any(line.startswith("synthesis.T_std = 1.5") and "sigma" in line for line in lines)
     without_help = [line for line in lines if len(line.split("  ")) < 3 or not line.split("  ")[-1].strip()]
     assert not without_help

@@ -82,7 +82,9 @@ class Evaluation(Section):
 class Arm(Section):
     """One row or more of the comparison: data -> SFT (-> a method on top) -> evaluation."""
 
-    data: str = setting(help="seed, unreviewed, gra, refine, integrated, solo, distill, gold, or own (data=...)")
+    data: str = setting(
+        help="seed, unreviewed, gra, refine, integrated, solo, distill, gold, own (data=...), or none (no training)"
+    )
     with_seeds: bool = setting(True, "train on the seeds too (of refine and integrated: only refined)")
     rows: int | None = setting(None, "rows beside the seeds (default: synthesis.target)", min=1)
     rounds: int | None = setting(
