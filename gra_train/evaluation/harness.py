@@ -56,7 +56,8 @@ def ask(
     benchmarks: how those of our benchmarks are asked and read. template: the YAML in tasks/ for the miniature's.
     Returns rows with task, domain, question_id, instruction, prompt (as the model saw it), prompt_hash, answer,
     extracted (None: unparseable), gold, correct, truncated (cut at the cap), unparseable, guessed, failed, tokens.
-    Raises UserError for an unknown task and for a prompt that leaves no room for an answer.
+    Raises UserError for an unknown task, for a prompt that leaves no room for an answer, and for a task of lm-eval's
+    whose metric is more than right or wrong.
     """
     ours = {one.name: one for one in benchmarks}
     with tempfile.TemporaryDirectory(prefix="gra-train-evaluation-") as folder:
@@ -100,8 +101,12 @@ def _evaluate(
             apply_chat_template=has_chat_template(lm),
             fewshot_as_multiturn=True,
         )
-    samples: dict[str, list[dict[str, Any]]] = found["samples"]
-    return samples
+    return {task: _of_first_filter(logged) for task, logged in found["samples"].items()}
+
+
+def _of_first_filter(logged: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One sample per question: lm-eval logs each question once for every filter, all of the first filter first."""
+    return [sample for sample in logged if sample["filter"] == logged[0]["filter"]]
 
 
 def has_chat_template(lm: Any) -> bool:
@@ -238,7 +243,7 @@ def _row(
     written: Mapping[str, Written],
     asked: Mapping[tuple[str, str], Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """One question of lm-eval's log. For lm-eval's own tasks: its first filter, exact_match or accuracy."""
+    """One question of lm-eval's log. For lm-eval's own tasks: exact_match, accuracy, or else its first metric."""
     answer, extracted = sample["resps"][0][0], sample["filtered_resps"][0]
     question_id = sample["doc"].get("question_id", str(sample["doc_id"]))
     bare = {"task": task, "domain": "", "question_id": question_id, "instruction": ""}
@@ -248,7 +253,21 @@ def _row(
         "answer": answer if isinstance(answer, str) else "",
         "extracted": None if unparseable else str(extracted),
         "gold": str(sample["target"]),
-        "correct": bool(sample[metric]),
+        "correct": _is_right(task, metric, sample[metric]),
         "unparseable": unparseable,
         "guessed": False,
     }
+
+
+def _is_right(task: str, metric: str, value: Any) -> bool:
+    """Whether a question counts as right. Raises UserError for a metric that says more than that: every interval and
+    test here is one of right and wrong answers."""
+    import numpy as np
+
+    if np.ndim(value) or value not in (0, 1):
+        raise UserError(
+            f"evaluation.tasks: {task!r} cannot be reported: its metric {metric!r} gives a question {value}, where 0 "
+            "(wrong) or 1 (right) was expected; rounding it would be a lie. Name another task (truthfulqa_mc1 in place "
+            "of truthfulqa_mc2), or score this one with lm-eval's own program."
+        )
+    return bool(value)

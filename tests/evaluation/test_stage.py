@@ -167,8 +167,8 @@ def test_another_experiments_settings_do_not_matter_to_the_questions() -> None:
     assert questions(Evaluation(tasks=["mini_math"], questions=3)) == questions(EVALUATION)[:3]
 
 
-def test_rows_of_a_task_that_is_not_ours(taught: Path, tmp_path: Path) -> None:
-    """A multiple-choice task as lm-eval ships them: scored by likelihood, nothing to parse or to cut."""
+def foreign(taught: Path, folder: Path, rows: list[dict[str, Any]], **task: Any) -> list[dict[str, Any]]:
+    """The rows of a task as lm-eval ships them, its questions in a file: no index of lm-eval's own tasks is built."""
     import yaml
     from lm_eval.tasks import TaskManager
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -176,22 +176,64 @@ def test_rows_of_a_task_that_is_not_ours(taught: Path, tmp_path: Path) -> None:
     from gra_train.evaluation import harness, lm_tasks
     from gra_train.records import write_jsonl
 
-    row = questions(EVALUATION)[0]
-    write_jsonl(tmp_path / "rows.jsonl", [{"q": row["instruction"], "right": i} for i in (0, 1)])
-    task = {
-        "task": "choices", "dataset_path": "json", "test_split": "test", "output_type": "multiple_choice",
-        "dataset_kwargs": {"data_files": {"test": str(tmp_path / "rows.jsonl")}, "cache_dir": str(tmp_path / "cache")},
-        "doc_to_text": "q", "doc_to_target": "right", "target_delimiter": "",
-        "doc_to_choice": [behaviour(0, row["gold"]), "99 99 99"], "metric_list": [{"metric": "acc"}],
+    write_jsonl(folder / "rows.jsonl", rows)
+    task |= {
+        "task": "theirs", "dataset_path": "json", "test_split": "test", "doc_to_text": "q",
+        "dataset_kwargs": {"data_files": {"test": str(folder / "rows.jsonl")}, "cache_dir": str(folder / "cache")},
     }  # fmt: skip
-    (tmp_path / "choices.yaml").write_text(yaml.safe_dump(task))
-    manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
+    (folder / "theirs.yaml").write_text(yaml.safe_dump(task))
+    manager = TaskManager(include_path=str(folder), include_defaults=False)
     tokenizer = AutoTokenizer.from_pretrained(taught / "model")
     lm = harness.local(AutoModelForCausalLM.from_pretrained(taught / "model"), tokenizer, 4)
-    tasks = lm_tasks.load_tasks(manager, {"choices": "choices"})
-    samples = harness._evaluate(lm, tasks, None, None)["choices"]
-    rows = [harness._row("choices", sample, lm.written, {}) for sample in samples]
+    tasks = lm_tasks.load_tasks(manager, {"theirs": "theirs"})
+    return [harness._row("theirs", one, lm.written, {}) for one in harness._evaluate(lm, tasks, None, None)["theirs"]]
+
+
+def test_rows_of_a_task_that_is_not_ours(taught: Path, tmp_path: Path) -> None:
+    """Multiple choice: scored by likelihood, nothing to parse or to cut."""
+    row = questions(EVALUATION)[0]
+    rows = foreign(
+        taught, tmp_path, [{"q": row["instruction"], "right": i} for i in (0, 1)],
+        output_type="multiple_choice", doc_to_target="right", target_delimiter="",
+        doc_to_choice=[behaviour(0, row["gold"]), "99 99 99"], metric_list=[{"metric": "acc"}],
+    )  # fmt: skip
     assert [found["correct"] for found in rows] == [True, False]
     assert [found["question_id"] for found in rows] == ["0", "1"]
     assert not any(found["unparseable"] or found["truncated"] for found in rows)
-    assert stages.summarise(rows, 0.95)["choices"]["score"] == 0.5
+    assert stages.summarise(rows, 0.95)["theirs"]["score"] == 0.5
+
+
+def test_of_several_filters_the_first_is_reported(taught: Path, tmp_path: Path) -> None:
+    """lm-eval logs a question once for every filter (GSM8K's strict-match and flexible-extract, as here): a question
+    is one row, read as the first filter reads it."""
+    asked = questions(EVALUATION)[:3]  # right; wrong; "is it is.", which only the second filter can read
+    last = {"function": "take_first"}
+    rows = foreign(
+        taught, tmp_path, [{"q": row["instruction"], "a": "it is." if i == 2 else row["gold"]}
+                           for i, row in enumerate(asked)],
+        output_type="generate_until", doc_to_target="a", metric_list=[{"metric": "exact_match"}],
+        generation_kwargs={"do_sample": False, "until": ["\n\n"], "max_gen_toks": CAP},
+        filter_list=[
+            {"name": "strict-match", "filter": [{"function": "regex", "regex_pattern": "#### (.*)"}, last]},
+            {"name": "flexible-extract", "filter": [{"function": "regex", "regex_pattern": r"(\S+ \S+)$"}, last]},
+        ],
+    )  # fmt: skip
+    assert [row["question_id"] for row in rows] == ["0", "1", "2"]
+    assert [row["extracted"] for row in rows] == [asked[0]["gold"], "99 99", None]
+    assert [row["correct"] for row in rows] == [True, False, False]
+    assert stages.summarise(rows, 0.95)["theirs"] | {"low": 0, "high": 0} == {
+        "score": 1 / 3, "n": 3, "unparseable": 1, "truncated": 0, "guessed": 0, "failed": 0, "low": 0, "high": 0,
+    }  # fmt: skip
+
+
+def test_a_metric_that_is_more_than_right_or_wrong_is_refused(taught: Path, tmp_path: Path) -> None:
+    """As truthfulqa_mc2's, whose `acc` is a probability: a question with 0.3 was counted as right."""
+    row = questions(EVALUATION)[0]
+    (tmp_path / "masses.py").write_text("def mass(doc, results):\n    return {'acc': 0.3}\n")
+    (tmp_path / "base.yaml").write_text("process_results: !function masses.mass\n")
+    with pytest.raises(UserError, match=r"'theirs'.*metric 'acc' gives a question 0\.3"):
+        foreign(
+            taught, tmp_path, [{"q": row["instruction"], "right": 0}], include="base.yaml", target_delimiter="",
+            output_type="multiple_choice", doc_to_target="right", doc_to_choice=["is", "it"],
+            metric_list=[{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+        )  # fmt: skip
