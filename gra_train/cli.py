@@ -99,7 +99,20 @@ def _sweep(until: str, overrides: list[str]) -> int:
 
     sys.argv = ["gra-train", "--multirun", *ready]
     hydra.main(version_base="1.3", config_path=str(conf_dir().absolute()), config_name="config")(job)()
+    if until == "compare" and not any(codes):
+        _over_seeds(overrides)
     return max(codes, default=0)
+
+
+def _over_seeds(overrides: list[str]) -> None:
+    """After a sweep over seeds: their means and intervals, printed and kept."""
+    from pathlib import Path
+
+    from gra_train.reporting.over_seeds import write_over_seeds
+
+    runs_dir = next((word.partition("=")[2] for word in overrides if word.startswith("runs_dir=")), "runs")
+    if path := write_over_seeds(overrides, Path(runs_dir)):
+        print(f"\n{path.read_text()}\nover seeds: {path}")
 
 
 def _config(rest: list[str]) -> int:

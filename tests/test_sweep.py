@@ -29,6 +29,19 @@ def test_jobs_build_what_they_share_once(launcher, tmp_path):
     assert sorted(computed) == [1, 2], shown
 
 
+def test_a_sweep_over_seeds_ends_with_means_and_intervals(tmp_path):
+    words = ["experiment=mini/rounds", "debug=tiny", "tracking=off", f"runs_dir={tmp_path}", "-m", "seed=0,1"]
+    command = [sys.executable, "-m", "gra_train.cli", "run", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = (tmp_path / "mini-rounds-over-seeds.md").read_text()
+    assert text in done.stdout
+    assert text.startswith("# mini-rounds over 2 seeds")
+    assert "## GRA, Table 3" in text
+    assert re.search(r"\d\.\d \[\d+\.\d, \d+\.\d\]", text)
+    assert re.search(r"\*\*(holds|does not hold|not decided).*\*\*", text)
+
+
 def test_every_launcher_has_its_own_file():
     """Options of one launcher are unknown to the others: each file names its launcher (a pure grid names none)."""
     for file in conf_dir().glob("sweep/*.yaml"):
