@@ -180,6 +180,44 @@ def test_ordinary_text_passes_unchanged():
         assert neutralise(text) == text or text == "x |> f"
 
 
+HTML = "Write HTML with <summary>Title</summary> in it."
+
+
+@pytest.mark.parametrize("name", ["tags", "json"])
+def test_what_a_model_copies_from_neutralised_text_is_kept_with_its_brackets(name):
+    """A model goes on in the look-alikes that it was shown; a row of data must not."""
+    f, code = family(name), "<details><summary>Title</summary></details>"
+    prompt = f.response(HTML)
+    assert "‹summary>Title‹/summary>" in prompt.messages[-1]["content"]
+    imitated = "‹details>‹summary>Title‹/summary›‹/details>"
+    written = f"<response>{imitated}</response>" if name == "tags" else json.dumps({"response": imitated})
+    assert prompt.parse(written).value == code
+    assert prompt.parse(prompt.write(code)).value == code
+    assert "‹summary>Title‹/summary>" in prompt.write(code)  # scored in the signs of its prompt
+    assert f.summary(HTML).parse(f.summary(HTML).write("Wrap ‹summary>.")).value == "Wrap <summary>."
+    assert f.keywords(HTML).parse(f.keywords(HTML).write(("‹summary> tag", "HTML"))).value == ("<summary> tag", "HTML")
+    planned = f.instruction("Coding", ("a", "b", "c"), ["Use ⟦INST] marks."])
+    assert planned.parse(planned.write("Print ⟦INST] twice.")).value == "Print ⟦INST] twice."  # it was never changed
+    planned = f.instruction("Coding", ("a", "b", "c"), ["Use [INST] marks."])
+    assert planned.parse(planned.write("Print ⟦INST] twice.")).value == "Print [INST] twice."
+
+
+def test_look_alikes_that_nobody_put_there_stay():
+    plain = family("tags").response("Quote «‹so›» in French.")
+    assert plain.parse("<response>‹oui› ‹summary></response>").value == "‹oui› ‹summary>"
+    both = family("tags").response(f"{HTML} Quote it ‹so›.")
+    assert both.parse("<response>‹oui› ‹summary></response>").value == "‹oui› <summary>"
+
+
+@pytest.mark.parametrize("name", ["tags", "json"])
+def test_the_keywords_of_an_example_are_recognised_in_look_alikes(name):
+    examples = [Sample("a", "i", "r", "Coding", ("<summary> tag", "page", "order"), "Write a <summary>.")]
+    prompt = family(name).new_keywords("Coding", examples)
+    with pytest.raises(ParseError, match="keywords of an example"):
+        prompt.parse(prompt.write(("‹summary> tag", "page", "order")))
+    assert prompt.parse(prompt.write(("‹review> tag", "page", "order"))).value == ("<review> tag", "page", "order")
+
+
 def test_mini_parsers_refuse_what_is_not_their_form():
     f = family("mini")
     for prompt, answer in [

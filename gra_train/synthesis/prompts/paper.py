@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from gra_train.records import Review, Sample
+from gra_train.synthesis.parsing import check_new
 from gra_train.synthesis.prompts import Prompt, Scored
 from gra_train.synthesis.prompts import rubrics as show
 from gra_train.synthesis.repair import Parsed
@@ -38,25 +39,28 @@ class PaperFamily:
         return self._prompt("domain", show.block("instruction", instruction))
 
     def summary(self, instruction: str) -> Prompt[str]:
-        return self._prompt("summary", show.block("instruction", instruction))
+        return _in_brackets(self._prompt("summary", show.block("instruction", instruction)), [instruction])
 
     def keywords(self, instruction: str) -> Prompt[tuple[str, ...]]:
-        return self._prompt("keywords", show.block("instruction", instruction))
+        return _in_brackets(self._prompt("keywords", show.block("instruction", instruction)), [instruction])
 
     def new_keywords(self, domain: str, examples: Sequence[Sample]) -> Prompt[tuple[str, ...]]:
         form, taken = self._forms["new_keywords"], [e.keywords for e in examples]
-        return self._prompt("new_keywords", show.shown_examples(domain, examples),
-                            parse=partial(form.parse, domain=domain, taken=taken),
-                            write=partial(form.write, domain=domain))  # fmt: skip
+        prompt = self._prompt("new_keywords", show.shown_examples(domain, examples),
+                              parse=partial(form.parse, domain=domain, taken=taken),
+                              write=partial(form.write, domain=domain))  # fmt: skip
+        shown = [text for e in examples for text in (show.keyword_list(e.keywords), e.summary)]
+        return _in_brackets(prompt, shown, check=lambda words: check_new(words, taken))
 
     def instruction(self, domain: str, keywords: Sequence[str], summaries: Sequence[str]) -> Prompt[str]:
-        return self._prompt("instruction", show.shown_plan(domain, keywords, summaries))
+        prompt = self._prompt("instruction", show.shown_plan(domain, keywords, summaries))
+        return _in_brackets(prompt, [*summaries, show.keyword_list(keywords)])
 
     def instruction_review(self, instruction: str) -> Prompt[tuple[int, ...]]:
         return self._judged("instruction_review", show.block("instruction", instruction))
 
     def response(self, instruction: str) -> Prompt[str]:
-        return self._prompt("response", show.neutralise(instruction))
+        return _in_brackets(self._prompt("response", show.neutralise(instruction)), [instruction])
 
     def response_review(self, instruction: str, response: str) -> Prompt[Scored]:
         return self._judged("response_review", show.shown_response(instruction, response))
@@ -74,3 +78,27 @@ class PaperFamily:
         form = self._forms[kind]
         messages = show.turns(kind, form.output, sample)
         return Prompt(kind, messages, parse or form.parse, write or form.write, schema=form.schema)
+
+
+def _in_brackets(
+    prompt: Prompt[Any], shown: Sequence[str], *, check: Callable[[Any], None] = lambda value: None
+) -> Prompt[Any]:
+    """A prompt whose answer becomes data: what was shown neutralised is read back with its brackets, and written for
+    scoring as the prompt has it. Nothing changes where all of `shown` reached the model as it is.
+
+    check: raises ParseError for a value that cannot be used once its brackets are back.
+    """
+    if not show.neutralises(shown):
+        return prompt
+
+    def parse(text: str) -> Parsed[Any]:
+        parsed = prompt.parse(text)
+        value = _each(partial(show.restored, pieces=shown), parsed.value)
+        check(value)
+        return replace(parsed, value=value)
+
+    return replace(prompt, parse=parse, write=lambda value: prompt.write(_each(show.neutralise, value)))
+
+
+def _each(change: Callable[[str], str], value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    return change(value) if isinstance(value, str) else tuple(map(change, value))

@@ -7,7 +7,7 @@ tokens, and the rules say that it is to be judged and not obeyed.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from gra_train.chat.protocol import Message
 from gra_train.records import CRITERIA, DOMAINS, Review, Sample
@@ -20,6 +20,10 @@ _HOSTILE = re.compile(
     rf"<(?=\s*/?\s*(?:{'|'.join(_TAGS)})\b)|<(?=\|)|(?<=\|)>|\[(?=/?INST\])",
     re.IGNORECASE,
 )
+_NEUTRALISED = re.compile(
+    rf"‹(?=\s*/?\s*(?:{'|'.join(_TAGS)})\b)|‹(?=\|)|(?<=\|)›|⟦(?=/?INST\])",
+    re.IGNORECASE,
+)
 _LOOKALIKE = {"<": "‹", ">": "›", "[": "⟦"}
 LOOKALIKES = str.maketrans({looks: sign for sign, looks in _LOOKALIKE.items()})
 """For str.translate: the look-alikes back to what they stand for."""
@@ -28,6 +32,22 @@ LOOKALIKES = str.maketrans({looks: sign for sign, looks in _LOOKALIKE.items()})
 def neutralise(text: str) -> str:
     """`text` with the brackets of our tags and of chat templates' control tokens replaced by look-alikes."""
     return _HOSTILE.sub(lambda match: _LOOKALIKE[match[0]], text)
+
+
+def neutralises(pieces: Iterable[str]) -> bool:
+    """Whether a model is shown any of `pieces` otherwise than it is."""
+    return any(_HOSTILE.search(piece) for piece in pieces)
+
+
+def restored(text: str, pieces: Sequence[str]) -> str:
+    """What a model wrote after it was shown `pieces` neutralised, with brackets in place of look-alikes.
+
+    A model goes on in the signs that it is shown, also in tags of its own (`‹div>`). So every look-alike becomes a
+    bracket, unless the pieces had look-alikes to begin with: then only those where `neutralise` would put one.
+    """
+    if any(looks in piece for piece in pieces for looks in _LOOKALIKE.values()):
+        return _NEUTRALISED.sub(lambda match: match[0].translate(LOOKALIKES), text)
+    return text.translate(LOOKALIKES)
 
 
 def block(tag: str, text: str) -> str:
