@@ -7,6 +7,7 @@ answer counts. That is a judge's certainty, not a judgement of the reasoning; wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,11 +24,14 @@ Points = list[float | None]
 
 
 def judge(
-    model: Model, tasks: Sequence[Task], candidates: Sequence[Sequence[str]], *, calls: Calls, judging: str
+    model: Model, tasks: Sequence[Task], candidates: Sequence[Sequence[str | None]], *, calls: Calls, judging: str
 ) -> list[Points]:
-    """Points of every candidate: candidates[i] are those of tasks[i]. None: nothing that can be read."""
+    """Points of every candidate: candidates[i] are those of tasks[i]. None: nothing that can be read, or no candidate
+    was written (None) that could be judged."""
 
-    def story(task: Task, texts: Sequence[str]) -> Any:
+    def story(task: Task, own: Sequence[str | None]) -> Any:
+        texts = [text for text in own if text is not None]
+
         async def written(ask: Ask) -> Points:
             asked = [_turn(modes.judge(task.instruction, text)) for text in texts]
             return [modes.read_points(reply.text) for reply in await _greedy(ask, model, asked)]
@@ -41,10 +45,14 @@ def judge(
             )
             points: Points = [None] * len(texts)
             for i, one in zip(said, found, strict=True):
-                points[i] = one.total / max(len(one.logprobs), 1)
+                points[i] = one.total / max(len(one.logprobs), 1) if math.isfinite(one.total) else None
             return points
 
-        return written if judging == "text" else certainty
+        async def tell(ask: Ask) -> Points:
+            found = iter(await (written if judging == "text" else certainty)(ask))
+            return [None if text is None else next(found) for text in own]
+
+        return tell
 
     calls = calls if judging == "text" else calls.scoring()
     with (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,15 +15,17 @@ from gra_train.collate.providers import Calls
 from gra_train.schema import Model
 from gra_train.settings import change
 
+log = logging.getLogger(__name__)
 ROWS = 256
 """Rows that are scored at most: a loss with a standard error of some hundredths."""
 
 
 def losses_by_mode(models: Mapping[str, str], rows: Sequence[Task], base: Model, *, calls: Calls) -> dict[str, Any]:
     """{"rows": n, "loss": {name: {mode: mean cross-entropy}}} of models, given by name and path; nats per token of the
-    target, its end-of-turn token not counted."""
+    target, its end-of-turn token not counted. Targets beyond a model's window are left out (all of them: None) and, if
+    there are any, counted: "left_out", as "loss"."""
     rows = rows[:ROWS]
-    found = {}
+    found, left_out = {}, {}
     for name, path in models.items():
         model = change(base, name=name, path=path)
         with calls.open([model]) as pool, progress.task(f"losses of {name}", total=len(rows), unit="rows") as bar:
@@ -30,7 +33,11 @@ def losses_by_mode(models: Mapping[str, str], rows: Sequence[Task], base: Model,
             stories = [_story(name, row, calls.prompts) for row in rows]
             scored = pool.run(stories, block=calls.block, on_done=bar.advance)
         found[name] = {mode: _mean([one[mode] for one in scored]) for mode in scored[0]}
-    return {"rows": len(rows), "loss": found}
+        left_out[name] = {mode: sum(not _within(one[mode]) for one in scored) for mode in scored[0]}
+    beyond = sum(count for counts in left_out.values() for count in counts.values())
+    if beyond:
+        log.warning("losses.json: %d targets lie beyond a model's window and are left out of its means", beyond)
+    return {"rows": len(rows), "loss": found} | ({"left_out": left_out} if beyond else {})
 
 
 def _story(name: str, row: Task, family: str) -> Any:
@@ -50,6 +57,11 @@ def _story(name: str, row: Task, family: str) -> Any:
     return tell
 
 
-def _mean(scored: Sequence[TokenLogProbs]) -> float:
-    tokens = sum(len(one.logprobs) for one in scored)
-    return -math.fsum(one.total for one in scored) / max(tokens, 1)
+def _within(scored: TokenLogProbs) -> bool:
+    return math.isfinite(scored.total)
+
+
+def _mean(scored: Sequence[TokenLogProbs]) -> float | None:
+    within = [one for one in scored if _within(one)]
+    tokens = sum(len(one.logprobs) for one in within)
+    return -math.fsum(one.total for one in within) / max(tokens, 1) if within else None

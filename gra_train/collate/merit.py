@@ -23,16 +23,21 @@ from gra_train.schema import Model
 
 @dataclass(frozen=True, slots=True)
 class Merit:
-    """Log-likelihoods (natural, over all tokens) of one task's answer: without a rationale, and with each candidate."""
+    """Log-likelihoods (natural, over all tokens) of one task's answer: without a rationale, and with each candidate.
+
+    None where there is no number: no rationale was written, or the answer lies beyond the scorer's window.
+    """
 
     task_id: str
     tokens: int
-    baseline: float
-    candidates: tuple[float, ...]
+    baseline: float | None
+    candidates: tuple[float | None, ...]
 
 
-def score(scorer: Model, tasks: Sequence[Task], candidates: Sequence[Sequence[str]], *, calls: Calls) -> list[Merit]:
-    """The merit of every candidate rationale: candidates[i] are those of tasks[i].
+def score(
+    scorer: Model, tasks: Sequence[Task], candidates: Sequence[Sequence[str | None]], *, calls: Calls
+) -> list[Merit]:
+    """The merit of every candidate rationale: candidates[i] are those of tasks[i] (None: none was written).
 
     In process, what the prompts of a block share (the instruction, for the candidates of a task) is computed once
     (chat/prefixes.py). Behind a server of ours (vLLM; others give no prompt log-probabilities and are not asked) its
@@ -40,18 +45,22 @@ def score(scorer: Model, tasks: Sequence[Task], candidates: Sequence[Sequence[st
     """
     calls = calls.scoring()
 
-    def story(task: Task, texts: Sequence[str]) -> Any:
+    def story(task: Task, texts: Sequence[str | None]) -> Any:
         async def tell(ask: Ask) -> Merit:
             asked = [modes.answer(calls.prompts, task.instruction)]
-            asked += [modes.answer_with_rationale(calls.prompts, task.instruction, text) for text in texts]
+            asked += [
+                modes.answer_with_rationale(calls.prompts, task.instruction, text) for text in texts if text is not None
+            ]
             found: list[TokenLogProbs] = await ask(
                 *(
                     (scorer.name, Likelihood(({"role": "user", "content": text},), task.answer, purpose="scorer/merit"))
                     for text in asked
                 )
             )
-            totals = [one.total for one in found]
-            return Merit(task.id, len(found[0].logprobs), totals[0], tuple(totals[1:]))
+            baseline, *totals = (one.total if math.isfinite(one.total) else None for one in found)
+            rest = iter(totals)
+            merits = tuple(None if text is None else next(rest) for text in texts)
+            return Merit(task.id, len(found[0].logprobs), baseline, merits)
 
         return tell
 
@@ -64,7 +73,11 @@ def score(scorer: Model, tasks: Sequence[Task], candidates: Sequence[Sequence[st
         return pool.run(stories, block=calls.block, on_done=bar.advance)
 
 
-def mean_per_token(merits: Sequence[Merit], *candidates: int | None) -> float:
-    """Mean over tasks (and candidates) of the answer's mean log-probability per token (None: without a rationale)."""
-    values = [(m.baseline if c is None else m.candidates[c]) / max(m.tokens, 1) for c in candidates for m in merits]
-    return math.fsum(values) / len(values)
+def mean_per_token(merits: Sequence[Merit], *candidates: int | None) -> float | None:
+    """Mean over tasks (and candidates) of the answer's mean log-probability per token (None: without a rationale).
+
+    What has no number is left out; None if nothing has one.
+    """
+    told = [(m.baseline if c is None else m.candidates[c], m.tokens) for c in candidates for m in merits]
+    values = [value / max(tokens, 1) for value, tokens in told if value is not None]
+    return math.fsum(values) / len(values) if values else None

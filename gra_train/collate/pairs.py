@@ -16,7 +16,8 @@ from gra_train.records import PreferencePair
 
 EQUAL, FILTERED, KEPT = "equal", "no_better_than_none", "kept"
 LEAKED, LONGER, UNJUDGED = "states_the_answer", "much_longer", "unjudged"
-DROPPED = (EQUAL, FILTERED, LEAKED, LONGER, UNJUDGED)
+UNWRITTEN, BEYOND = "unwritten", "beyond_the_window"
+DROPPED = (EQUAL, FILTERED, LEAKED, LONGER, UNJUDGED, UNWRITTEN, BEYOND)
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ PUBLISHED = Rules()
 
 
 def choose(
-    texts: Sequence[str],
+    texts: Sequence[str | None],
     merit: Merit,
     rules: Rules = PUBLISHED,
     *,
@@ -41,34 +42,41 @@ def choose(
 ) -> tuple[str, int, int]:
     """(fate, winner, loser) of one task: winner = argmax, loser = argmin of merit, as indices of its candidates.
 
+    texts: None where none was written (a call that failed): that is no candidate.
     points: what a judge gave each candidate, in place of merit (None: it gave none, and the candidate is left out).
     EQUAL: one candidate, equal merits or equal texts. FILTERED: the winner does not make the answer strictly likelier
     than no rationale does. LEAKED: fewer than two candidates do not state the answer. LONGER: the winner has more than
-    max_length_ratio times the loser's words. UNJUDGED: fewer than two candidates have points.
+    max_length_ratio times the loser's words. UNJUDGED: fewer than two candidates have points. UNWRITTEN: fewer than two
+    were written. BEYOND: of fewer than two (or, for the filter, of none) is the answer within the scorer's window.
     The first of several best (worst) candidates wins (loses).
     """
     values = merit.candidates if points is None else points
-    judged = {s: value for s, value in enumerate(values) if value is not None}
-    if len(judged) < 2:
-        return EQUAL if len(values) < 2 else UNJUDGED, 0, 0
-    usable = [s for s in judged if not (rules.leak_filter and leaks(texts[s], answer))]
-    if len(usable) < 2:
-        return LEAKED, 0, 0
+    if len(values) < 2:
+        return EQUAL, 0, 0
+    written = {s: text for s, text in enumerate(texts) if text is not None}
+    scored = {s: value for s, value in enumerate(merit.candidates) if s in written and value is not None}
+    judged = {s: value for s, value in enumerate(values) if s in scored and value is not None}
+    usable = [s for s in judged if not (rules.leak_filter and leaks(written[s], answer))]
+    for fate, left in ((UNWRITTEN, written), (BEYOND, scored), (UNJUDGED, judged), (LEAKED, usable)):
+        if len(left) < 2:
+            return fate, 0, 0
     winner = max(usable, key=lambda s: judged[s])
     loser = min(usable, key=lambda s: judged[s])
-    if judged[winner] == judged[loser] or texts[winner].strip() == texts[loser].strip():
+    if judged[winner] == judged[loser] or written[winner].strip() == written[loser].strip():
         return EQUAL, winner, loser
-    if rules.filter and not merit.candidates[winner] > merit.baseline:
+    if rules.filter and merit.baseline is None:
+        return BEYOND, winner, loser
+    if rules.filter and merit.baseline is not None and not scored[winner] > merit.baseline:
         return FILTERED, winner, loser
     longest = rules.max_length_ratio
-    if longest is not None and words(texts[winner]) > longest * max(words(texts[loser]), 1):
+    if longest is not None and words(written[winner]) > longest * max(words(written[loser]), 1):
         return LONGER, winner, loser
     return KEPT, winner, loser
 
 
 def make_pairs(
     tasks: Sequence[Task],
-    texts: Sequence[Sequence[str]],
+    texts: Sequence[Sequence[str | None]],
     merits: Sequence[Merit],
     prompts: Sequence[str],
     rules: Rules = PUBLISHED,
@@ -80,10 +88,10 @@ def make_pairs(
     for i, (task, own, merit, prompt) in enumerate(zip(tasks, texts, merits, prompts, strict=True)):
         fate, winner, loser = choose(own, merit, rules, answer=task.answer, points=points[i] if points else None)
         fates.append(fate)
-        if fate == KEPT:
-            margin = merit.candidates[winner] - merit.candidates[loser]
+        if fate == KEPT:  # both have a text and a number
+            margin = (merit.candidates[winner] or 0.0) - (merit.candidates[loser] or 0.0)
             info = {"winner": winner, "loser": loser, "baseline": merit.baseline}
-            pairs.append(PreferencePair(task.id, prompt, own[winner], own[loser], margin, info))
+            pairs.append(PreferencePair(task.id, prompt, own[winner] or "", own[loser] or "", margin, info))
     return pairs, fates
 
 
@@ -128,11 +136,13 @@ def statistics(
     }
 
 
-def agreement(texts: Sequence[Sequence[str]]) -> dict[str, float]:
+def agreement(texts: Sequence[Sequence[str | None]]) -> dict[str, float]:
     """How alike the candidates of a task are: share of tasks whose candidates are all equal, and the words that two of
-    them share (mean Jaccard index of their sets of words)."""
-    pairs = [_jaccard(a, b) for own in texts for a, b in combinations(own, 2)]
-    return {"equal": fmean(len(set(own)) == 1 for own in texts), "words": fmean(pairs) if pairs else 1.0}
+    them share (mean Jaccard index of their sets of words). What was not written (None) is left out."""
+    written = [found for own in texts if (found := [text for text in own if text is not None])]
+    pairs = [_jaccard(a, b) for own in written for a, b in combinations(own, 2)]
+    equal = fmean(len(set(own)) == 1 for own in written) if written else 1.0
+    return {"equal": equal, "words": fmean(pairs) if pairs else 1.0}
 
 
 def _jaccard(a: str, b: str) -> float:

@@ -107,6 +107,13 @@ def _served(model: Model, serve: Serve) -> Model:
     return model if serve.engine == "none" else change(model, serve=plain(serve))
 
 
+def told(reply: Reply) -> str | None:
+    """What was written, stripped. None: nothing was, because the call was refused, or failed, or its prompt filled the
+    window: no text that a model chose to write, so nothing that another may learn from."""
+    text = reply.text.strip()
+    return text if text or reply.finish == "stop" else None
+
+
 def task_sampling(collate: Collate, *, temperature: float | None = None) -> Sampling:
     """How rationales are drawn: collate.temperature unless another is given."""
     return Sampling(

@@ -12,7 +12,7 @@ from gra_train.collate import modes
 from gra_train.collate.data import Task
 from gra_train.collate.merit import score
 from gra_train.collate.pairs import Rules, leaks
-from gra_train.collate.providers import Calls, write_rationales
+from gra_train.collate.providers import Calls, told, write_rationales
 from gra_train.records import PreferencePair
 from gra_train.schema import Model
 
@@ -48,11 +48,13 @@ def refined(
             [writer], asked, calls=calls, sampling=sampling, seeds=[seed], label="refined rationales",
             prompt=prompt,
         )  # fmt: skip
-        texts = [reply.text.strip() for reply in replies]
+        texts = [told(reply) for reply in replies]
         merits = score(scorer, asked, [[pair.chosen, text] for pair, text in zip(own, texts, strict=True)], calls=calls)
         for pair, text, merit, task in zip(own, texts, merits, asked, strict=True):
             before, after = merit.candidates
-            if text and after > before and not (rules.leak_filter and leaks(text, task.answer)):
+            if before is None or after is None or not after > before:
+                continue
+            if text and not (rules.leak_filter and leaks(text, task.answer)):
                 gains.append(after - before)
                 info = {**pair.info, "refined": pair.chosen}
                 found[pair.task_id] = replace(pair, chosen=text, margin=pair.margin + after - before, info=info)

@@ -16,7 +16,7 @@ from typing import Any
 from gra_train.collate import modes, work
 from gra_train.collate.data import Task, number, parts, split, tasks
 from gra_train.collate.losses import losses_by_mode
-from gra_train.collate.providers import member, task_sampling, write_rationales
+from gra_train.collate.providers import member, task_sampling, told, write_rationales
 from gra_train.collate.sources import clean, rationale_rows
 from gra_train.collate.work import SCORER, Inputs
 from gra_train.records import PreferencePair, read_jsonl, write_jsonl
@@ -57,7 +57,8 @@ def ift(config: CollateStage, inputs: Inputs, out: Path) -> None:
             calls=work.calls(config, out, served=False),
         )
         write_json(out / "losses.json", found)
-        log_metrics(out, {f"validation_loss/{mode}": loss for mode, loss in found["loss"][SCORER].items()})
+        known = {mode: loss for mode, loss in found["loss"][SCORER].items() if loss is not None}
+        log_metrics(out, {f"validation_loss/{mode}": loss for mode, loss in known.items()})
 
 
 def distinct(config: CollateStage, inputs: Inputs, out: Path) -> None:
@@ -81,13 +82,18 @@ def distinct(config: CollateStage, inputs: Inputs, out: Path) -> None:
             label="own rationales",
         )
         prompts = [modes.rationale(method.prompts, t.instruction) for t in mine]
+        own = [told(reply) for reply in replies]
         found = [
-            PreferencePair(task.id, prompt, task.rationale, reply.text.strip())
-            for task, prompt, reply in zip(mine, prompts, replies, strict=True)
-            if reply.text.strip() != task.rationale
+            PreferencePair(task.id, prompt, task.rationale, text)
+            for task, prompt, text in zip(mine, prompts, own, strict=True)
+            if text is not None and text != task.rationale
         ]
+        equal = sum(text == task.rationale for task, text in zip(mine, own, strict=True))
         cut = fmean(reply.finish == "length" for reply in replies)
-        counts = {"rows": len(mine), "pairs": len(found), "equal": len(mine) - len(found), "truncated_share": cut}
+        counts = {"rows": len(mine), "pairs": len(found), "equal": equal, "truncated_share": cut}
+        if failed := own.count(None):
+            log.warning("provider %d: %d of %d rationales failed: no pairs of them", config.provider, failed, len(own))
+            counts["failed"] = failed
         write_json(out / "statistics.json", counts)
         log_metrics(out, {f"pairs/{name}": value for name, value in counts.items()})
         write_jsonl(out / "pairs.jsonl", found)
@@ -111,10 +117,10 @@ def answerer(config: CollateStage, inputs: Inputs, out: Path) -> None:
 
 def _clean(config: CollateStage, given: list[Task], plain: list[Task], out: Path) -> tuple[list[Task], list[Task]]:
     """Rationale and answer data without what overlaps with a benchmark."""
-    told = [replace(t, id=f"answers-{t.id}") for t in plain]  # ids of two files, in one report
-    kept = clean(config, [*given, *told], out if work.first_rank() else None)
+    other = [replace(t, id=f"answers-{t.id}") for t in plain]  # ids of two files, in one report
+    kept = clean(config, [*given, *other], out if work.first_rank() else None)
     names = {t.id for t in kept}
-    return [t for t in given if t.id in names], [t for t in told if t.id in names]
+    return [t for t in given if t.id in names], [t for t in other if t.id in names]
 
 
 def _sft(config: CollateStage, train: Train, inputs: Inputs, out: Path, examples: list[dict[str, Any]]) -> None:

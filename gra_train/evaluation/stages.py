@@ -50,6 +50,8 @@ def evaluate(config: EvaluateStage, inputs: Mapping[str, Path], out: Path) -> No
     template = "mini_rationale" if written else "mini"
     with _answering(config, inputs.get("model"), out) as lm:
         rows = ask(lm, asked, evaluation, benchmarks, template=template)
+    if without := {q["instruction"] for q in (read_jsonl(written / "test.jsonl") if written else ()) if "failed" in q}:
+        rows = [row | {"failed": row["failed"] or row["instruction"] in without} for row in rows]
     table = {column: [row[column] for row in rows] for column in COLUMNS}
     pq.write_table(pa.table(table), out / "questions.parquet")
     write_json(out / "protocol.json", {one.name: one.told(evaluation.protocol) for one in benchmarks})

@@ -117,7 +117,7 @@ def _rationales(node: Node, runs_dir: Path) -> dict[str, float]:
     """Length of the rationales, and how likely they make the gold answer."""
     found: dict[str, float] = {}
     file = node.run(runs_dir).result / "test.jsonl"
-    if file.is_file() and (texts := [str(row["rationale"]) for row in read_jsonl(file)]):
+    if file.is_file() and (texts := [str(row["rationale"]) for row in read_jsonl(file) if "failed" not in row]):
         found["rationale_words"] = round(fmean(len(text.split()) for text in texts), 4)
     if (perplexity := _perplexity(node, runs_dir, "")) is not None:
         found["gold_perplexity"] = perplexity

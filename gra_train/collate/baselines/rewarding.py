@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from gra_train.collate import modes
 from gra_train.collate.baselines.judging import judge
 from gra_train.collate.baselines.thinking import Thinker
 from gra_train.collate.data import Task
+from gra_train.collate.providers import told
 from gra_train.records import PreferencePair, Record
 
 PAIR, EQUAL, UNPARSEABLE = "pair", "equal", "unparseable"
@@ -20,10 +22,10 @@ PAIR, EQUAL, UNPARSEABLE = "pair", "equal", "unparseable"
 
 @dataclass(frozen=True, slots=True)
 class Judged(Record):
-    """A task's candidates with the judge's values (None: unparseable)."""
+    """A task's candidates (None: the call failed) with the judge's values (None: unparseable)."""
 
     task_id: str
-    texts: tuple[str, ...]
+    texts: tuple[str | None, ...]
     values: tuple[float | None, ...]
 
 
@@ -47,22 +49,26 @@ async def compete(
     """`candidates` rationales of one task and what their own writer thinks of them."""
     asked = [modes.rationale(thinker.family, task.instruction)] * candidates
     written = await thinker.write(ask, asked, seed=seed, temperature=temperature, purpose="candidate")
-    texts = [reply.text.strip() for reply in written]
-    values = await judge(ask, thinker, task.instruction, texts, roles=roles)
-    return Judged(task.id, tuple(texts), tuple(values))
+    texts = [told(reply) for reply in written]
+    judged = [text for text in texts if text is not None]
+    values = iter(await judge(ask, thinker, task.instruction, judged, roles=roles) if judged else ())
+    return Judged(task.id, tuple(texts), tuple(None if text is None else next(values) for text in texts))
 
 
 def pairs(judged: Sequence[Judged], prompts: Sequence[str]) -> tuple[list[PreferencePair], dict[str, Any]]:
     """Best against worst of each task, and counts. prompts: the I -> R prompt of each task."""
-    found, fates = [], Counter[str]()
+    found, fates, margins = [], Counter[str](), list[float]()
     for one, prompt in zip(judged, prompts, strict=True):
         fate, best, worst = choose(one)
         fates[fate] += 1
         if fate == PAIR:
             margin = float((one.values[best] or 0) - (one.values[worst] or 0))
+            margins += [margin] if math.isfinite(margin) else []  # not: one of them led to no answer at all
             info = {"winner": best, "loser": worst}
-            found.append(PreferencePair(one.task_id, prompt, one.texts[best], one.texts[worst], margin, info))
-    values = [value for one in judged for value in one.values]
+            chosen, rejected = one.texts[best] or "", one.texts[worst] or ""
+            found.append(PreferencePair(one.task_id, prompt, chosen, rejected, margin, info))
+    values = [value for one in judged for text, value in zip(one.texts, one.values, strict=True) if text is not None]
+    failed = sum(one.texts.count(None) for one in judged)
     counts = {
         "tasks": len(judged),
         "pairs": len(found),
@@ -70,6 +76,6 @@ def pairs(judged: Sequence[Judged], prompts: Sequence[str]) -> tuple[list[Prefer
         "dropped": {fate: fates[fate] for fate in (EQUAL, UNPARSEABLE)},
         "judgements": len(values),
         "unparseable_judgements": sum(value is None for value in values),
-        "mean_margin": fmean(pair.margin for pair in found) if found else None,
+        "mean_margin": fmean(margins) if margins else None,
     }
-    return found, counts
+    return found, counts | ({"failed": failed} if failed else {})
