@@ -7,8 +7,8 @@ the run folder.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil, log
 from typing import Any
@@ -137,6 +137,18 @@ class Usage:
         values = [money for row in by_model.values() for money in row.values()]
         known = [money for money in values if money is not None]
         return {"total": round(sum(known), 6) if len(known) == len(values) else None, "by_model": by_model}
+
+
+def together(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """`to_dict` of several pools, one after the other, as that of one."""
+    by_model: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+    total: Counter[str] = Counter()
+    for report in reports:
+        total.update(report["total"])
+        for model, purposes in report["by_model"].items():
+            for purpose, row in purposes.items():
+                by_model[model][purpose].update(row)
+    return {"total": dict(total), "by_model": {m: {p: dict(r) for p, r in of.items()} for m, of in by_model.items()}}
 
 
 def _merge(into: Counts, more: Counts) -> None:

@@ -11,9 +11,11 @@ from typing import Any
 from gra_train import progress
 from gra_train.chat.pool import OpenPool, open_pool
 from gra_train.chat.protocol import Ask, Completion, Reply, Sampling
+from gra_train.chat.usage import together
 from gra_train.collate import modes
 from gra_train.collate.data import Task, number
 from gra_train.locate import adapter_base
+from gra_train.runs import write_json
 from gra_train.schema import Collate, Model, Serve
 from gra_train.settings import change, plain
 
@@ -22,7 +24,8 @@ from gra_train.settings import change, plain
 class Calls:
     """How the models of a stage are called: prompt family, stories of one block, ledger folder, device.
 
-    serve: how their servers are started (engine none: they are in process). logs: folder for what servers say.
+    serve: how their servers are started (engine none: they are in process). logs: folder for what servers say, and for
+    usage.json, the calls of all pools that this stage has opened.
     """
 
     prompts: str
@@ -31,6 +34,7 @@ class Calls:
     device: str = "auto"
     serve: Serve = field(default_factory=Serve)
     logs: Path = Path()
+    usage: list[dict[str, Any]] = field(default_factory=list, compare=False)
 
     def scoring(self) -> Calls:
         """The same for likelihoods: of servers of ours only vLLM gives them, so others are left for this process."""
@@ -45,7 +49,12 @@ class Calls:
             serving([_served(model, self.serve) for model in models], self.logs) as placed,
             open_pool(placed, ledger=self.ledger, device=self.device) as pool,
         ):
-            yield pool
+            try:
+                yield pool
+            finally:
+                self.usage.append(pool.usage())
+                if self.logs != Path():
+                    write_json(self.logs / "usage.json", together(self.usage))
 
 
 def member(name: str, folder: Path, base: Model) -> Model:

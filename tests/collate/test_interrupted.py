@@ -10,6 +10,7 @@ import pytest
 
 from gra_train.chat.local import LocalModel
 from gra_train.collate.graph import READS
+from gra_train.runs import read_json
 from gra_train.settings import change, only
 from gra_train.stages import STAGES
 
@@ -75,6 +76,9 @@ def test_writing_scoring_judging_and_refining(config, batches, tmp_path):
     given = change(config, collate=method, iteration=1)
     inputs = {"ift": ift, "provider_0": ift, "provider_1": ift}
     assert everywhere("merit", given, inputs, batches, tmp_path) >= 8
+    usage = read_json(tmp_path / "calm" / "merit" / "usage.json")  # of all the pools that the stage opened
+    assert usage["total"]["computed"] == usage["total"]["asked"] > 0
+    assert {purpose for of in usage["by_model"].values() for purpose in of} >= {"provider/rationales", "scorer/merit"}
     assert everywhere("rationales", config, inputs, batches, tmp_path) >= 4
 
 
