@@ -16,12 +16,12 @@ from gra_train.experiment import synthesis_only
 from gra_train.locate import model_folder
 from gra_train.records import Sample
 from gra_train.runs import lease
-from gra_train.schema import Config, Review, Synthesis
+from gra_train.schema import Config, Model, Review, Synthesis
 from gra_train.settings import problems
 from gra_train.stages import STAGES
 from gra_train.synthesis import demand
 from gra_train.synthesis.assumptions import Assumptions, basis
-from gra_train.synthesis.estimate import estimate
+from gra_train.synthesis.estimate import estimate, ways
 
 NAMES = ("ada", "bea", "cyd", "dot", "eve")
 SEEDS = [Sample(f"s{i}", "Say how many apples are left. " * 4, "Three are left. " * 9) for i in range(3)]
@@ -165,6 +165,13 @@ def test_the_evaluated_students_server_is_looked_at(server, tmp_path, capsys, mo
     ours = [*words[:7], "student=mini", "evaluation.engine=vllm", "evaluation.serve={python: /nowhere}"]
     code, text = validate(capsys, *ours)
     assert (code, "serve.python='/nowhere' does not exist" in text) == (2, True)
+
+
+def test_the_servers_of_a_model_are_counted():
+    assert ways(Model(path="mini:wren")) == 0
+    assert ways(Model(url="http://a/v1, http://b/v1")) == 2
+    assert ways(Model(path="mini:wren", serve={"engine": "vllm"})) == 1
+    assert ways(Model(path="mini:wren", serve={"engine": "vllm", "replicas": 2})) == 2
 
 
 def test_calls_follow_the_story():

@@ -134,8 +134,8 @@ def endpoints(model: Model) -> list[str]:
 
 
 def ways(model: Model) -> int:
-    """How many servers answer for a model, one of ours included; 0: it runs in process."""
-    return len(endpoints(model)) or int(bool(model.serve))
+    """How many servers answer for a model, those that we start included; 0: it runs in process."""
+    return len(endpoints(model)) or (int(model.serve.get("replicas", 1)) if model.serve else 0)
 
 
 def _money(demands: Sequence[Demand], models: Mapping[str, Model]) -> float | None:

@@ -107,7 +107,8 @@ def verdict(run: Recorded, one: Candidate, rule: Rule) -> Verdict:
         return Verdict.ACCEPTED if one.response else Verdict.NO_RESPONSE
     reviewers, judge = cast(run, one, rule)
     asked = run.synthesis.review.mode != "none"
-    flags: list[Any] = _of(reviewers, one.reviewers, one.instruction_reviews) if asked else [None] * len(reviewers)
+    given = partial(_given, run, one)
+    flags: list[Any] = _of(reviewers, one, given("instruction_review")) if asked else [None] * len(reviewers)
     if any(f is not None and (f == "unreadable" or not f.passes) for f in flags):
         return Verdict.REJECTED
     if not flags or None in flags:
@@ -115,7 +116,7 @@ def verdict(run: Recorded, one: Candidate, rule: Rule) -> Verdict:
     if not one.response:
         return Verdict.NO_RESPONSE
     answered = len(one.instruction_reviews) == len(one.reviewers) and all(f.passes for f in one.instruction_reviews)
-    reviews: list[Any] = _of(reviewers, one.reviewers, one.reviews) if answered else [None] * len(reviewers)
+    reviews: list[Any] = _of(reviewers, one, given("response_review")) if answered else [None] * len(reviewers)
     if "unreadable" in reviews:
         return Verdict.REJECTED
     if None in reviews:
@@ -141,14 +142,35 @@ def _adjudication(run: Recorded, one: Candidate, rule: Rule, reviewers: tuple[st
     return Verdict.ACCEPTED if adjudicated(one.adjudication.mean, T_mean=rule.T_mean) else Verdict.REJECTED
 
 
-def _of(wanted: Iterable[str], drawn: Sequence[str], found: Iterable[Any]) -> list[Any]:
-    """For each wanted reviewer its record; "unreadable" where it was asked in vain, None where it was never asked."""
-    left = list(found)
+def _of(wanted: Iterable[str], one: Candidate, given: Sequence[Any]) -> list[Any]:
+    """For each wanted reviewer what it gave, and None where it was never asked; one model in several places (roles of
+    one model) is taken place by place."""
+    left = list(zip(one.reviewers, given, strict=True))
     result: list[Any] = []
     for name in wanted:
-        place = next((i for i, record in enumerate(left) if record.reviewer == name), None)
-        result.append(left.pop(place) if place is not None else "unreadable" if name in drawn else None)
+        place = next((i for i, (drawn, _) in enumerate(left) if drawn == name), None)
+        result.append(None if place is None else left.pop(place)[1])
     return result
+
+
+def _given(run: Recorded, one: Candidate, prompt: str) -> list[Any]:
+    """What each of the candidate's reviewers gave, by place; "unreadable" where it was asked in vain.
+
+    Only what could be read is on record. Of one model in several places the sampling seeds of its attempts tell which.
+    """
+    found: Sequence[Any] = one.instruction_reviews if prompt == "instruction_review" else one.reviews
+    if len(found) == len(one.reviewers):
+        return list(found)
+    if len(set(one.reviewers)) == len(one.reviewers):
+        by_name = {record.reviewer: record for record in found}
+        return [by_name.get(name, "unreadable") for name in one.reviewers]
+    readable = {a.seed for a in one.attempts if a.prompt == prompt and not a.failed}
+    draw = Draw(run.seed, one.round, one.index, one.domain, one.generator, one.reviewers, one.adjudicator, ())
+    tries, left = range(run.synthesis.parse_retries + 1), iter(found)
+    return [
+        next(left) if any(draw.call_seed(prompt, name, place, i) in readable for i in tries) else "unreadable"
+        for place, name in enumerate(one.reviewers)
+    ]
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from gra_train.synthesis import replay
 from gra_train.synthesis.candidate import Candidate
 from gra_train.synthesis.checker import Checker, checker
 from gra_train.synthesis.decontaminate import Benchmarks
+from gra_train.synthesis.draw import committee_of
 from gra_train.synthesis.embed import encoder
 from gra_train.synthesis.estimate_view import grid
 from gra_train.synthesis.replay import Count, Recorded, Rule, Verdict
@@ -160,13 +161,18 @@ def read(folder: Path) -> Source:
 
 
 def _candidate(row: dict[str, Any]) -> Candidate:
-    """A row of candidates.parquet as it was; attempts, which nothing here reads, stay behind."""
+    """A row of candidates.parquet as it was. Attempts stay behind but where replay.py tells places by them: one model
+    reviewed in several, and not every review could be read."""
     from gra_train.records import Fate, InstructionReview, Review
+    from gra_train.synthesis.calls import Attempt
     from gra_train.synthesis.decide import Decision
 
     found = Candidate.from_dict({**row, "attempts": []})
+    told = [row["instruction_reviews"] or (), row["reviews"] or ()]
+    same = len({*found.reviewers}) < len(found.reviewers) and any(len(t) < len(found.reviewers) for t in told)
     return replace(
         found,
+        attempts=tuple(Attempt.from_dict({**a, "key": b""}) for a in row["attempts"]) if same else (),
         fate=Fate(row["fate"]),
         instruction_reviews=tuple(InstructionReview.from_dict(r) for r in row["instruction_reviews"] or ()),
         reviews=tuple(Review.from_dict(r) for r in row["reviews"] or ()),
@@ -187,10 +193,36 @@ def combinations(run: Recorded, options: Mapping[str, str]) -> list[Rule]:
         if mode not in MODES:
             raise UserError(f"mode={mode}: expected one of {', '.join(MODES)}.{nearest(mode, MODES)}")
     committees = _committees(run, options.get("committee"))
-    return [
+    rules = [
         Rule(T_mean, T_std, mode, committee[0] or as_was.num_reviewers, dedup, committee[1])
         for mode, committee, dedup, T_std, T_mean in itertools.product(modes, committees, dedups, T_stds, T_means)
     ]
+    for rule in rules:
+        _check_roles(run, rule)
+    return rules
+
+
+def _check_roles(run: Recorded, rule: Rule) -> None:
+    """Raises UserError where the run's pool (with adaptive roles: what was drawn of it) is too small for the rule."""
+    synthesis = rule.settings(run.synthesis)
+    if run.synthesis.roles == "single" or rule.mode == "none":
+        return
+    reviewers, adjudicator = committee_of(synthesis), rule.mode == "committee"
+    needed = 1 + reviewers + adjudicator
+    asked = f"1 generator, {reviewers} reviewer{'s' * (reviewers > 1)}" + ", 1 adjudicator" * adjudicator
+    rule_text = f"mode={rule.mode} with committee={reviewers}"
+    if run.synthesis.roles == "adaptive":
+        drawn = committee_of(run.synthesis) + (run.synthesis.review.mode == "committee")
+        if needed - 1 > drawn:
+            raise UserError(
+                f"{rule_text} needs {needed - 1} models beside the generator; this run has adaptive roles and drew "
+                f"{drawn} for each candidate, which cannot be drawn again otherwise. Give a smaller committee=."
+            )
+    elif needed > len(run.models):
+        raise UserError(
+            f"{rule_text} needs {needed} models ({asked}); the pool has {len(run.models)}: {', '.join(run.models)}. "
+            "Give a smaller committee=, or mode=majority or single, which have no adjudicator."
+        )
 
 
 def _committees(run: Recorded, text: str | None) -> list[tuple[int, frozenset[str] | None]]:
@@ -200,8 +232,6 @@ def _committees(run: Recorded, text: str | None) -> list[tuple[int, frozenset[st
     found: list[tuple[int, frozenset[str] | None]] = []
     for part in text.split(","):
         if part.isdigit() and int(part):
-            if run.synthesis.roles != "single" and int(part) >= len(run.models):
-                raise UserError(f"committee={part}: the pool has {len(run.models)} models, one of which generates.")
             found.append((int(part), None))
             continue
         members = frozenset(part.split("+"))

@@ -107,6 +107,56 @@ def test_what_was_never_asked_is_undecided_and_bounds_hold_what_a_run_would_do(s
     assert {Verdict.NO_ADJUDICATION, Verdict.NO_RESPONSE} <= kinds
 
 
+def test_one_model_in_several_places_is_taken_place_by_place(scripted, seeds, tmp_path):
+    """roles=single: a smaller committee is the first places, also where a review among them could not be read."""
+    import pyarrow.parquet as pq
+
+    from gra_train.synthesis.candidate import CandidateTable
+    from gra_train.synthesis.replay_command import _candidate
+
+    base = change(BASE, roles="single", parse_retries=0)
+    with CandidateTable(tmp_path / "c.parquet") as table:
+        table.append(told(scripted, seeds, base))
+    run = of(base, [_candidate(row) for row in pq.read_table(tmp_path / "c.parquet").to_pylist()], seeds)
+    partly = [c for c in run.candidates if 0 < len(c.instruction_reviews) < 3 or 0 < len(c.reviews) < 3]
+    assert partly
+    for size in (1, 2):
+        rule = replace(recorded_rule(base), num_reviewers=size, mode="majority")
+        decided = 0
+        for before, fresh in zip(run.candidates, told(scripted, seeds, rule.settings(base)), strict=True):
+            found = verdict(run, before, rule)
+            decided += before in partly and found not in UNDECIDED
+            if found not in UNDECIDED:
+                assert (found is Verdict.ACCEPTED) == (fresh.fate is Fate.KEPT), (before.id, size)
+        assert decided > 0
+
+
+@pytest.mark.parametrize(
+    ("recorded", "models", "options", "lacking"),
+    [
+        ({}, MODELS, {"committee": "3,4"}, "mode=committee with committee=4 needs 6 models"),
+        ({"num_reviewers": 4, "review": Review(mode="majority")}, MODELS, {"mode": "committee"}, "needs 6 models"),
+        (
+            {"review": Review(mode="single")},
+            MODELS[:2],
+            {"mode": "majority,committee"},
+            "mode=majority .* has 2: ada, b",
+        ),
+        ({"roles": "adaptive"}, MODELS, {"committee": "4", "mode": "majority"}, None),
+        ({"roles": "adaptive", "num_reviewers": 2}, MODELS, {"committee": "4"}, "drew 3 for each candidate"),
+        ({"roles": "single"}, MODELS[:1], {"committee": "7"}, None),
+        ({}, MODELS, {"committee": "4", "mode": "majority,none"}, None),
+    ],
+)
+def test_a_committee_that_the_pool_has_not_is_refused(seeds, recorded, models, options, lacking):
+    run = replace(of(change(BASE, **recorded), [], seeds), models=models)
+    if lacking is None:
+        assert combinations(run, options)
+        return
+    with pytest.raises(UserError, match=lacking):
+        combinations(run, options)
+
+
 def test_named_reviewers_decide_where_they_were_asked(scripted, seeds):
     run = of(BASE, told(scripted, seeds, BASE), seeds)
     rule = replace(recorded_rule(BASE), members=frozenset({"ada", "eve"}), mode="majority")
