@@ -77,7 +77,7 @@ def test_writing_scoring_judging_and_refining(config, batches, tmp_path):
     inputs = {"ift": ift, "provider_0": ift, "provider_1": ift}
     assert everywhere("merit", given, inputs, batches, tmp_path) >= 8
     usage = read_json(tmp_path / "calm" / "merit" / "usage.json")  # of all the pools that the stage opened
-    assert usage["total"]["computed"] == usage["total"]["asked"] > 0
+    assert usage["total"]["asked"] >= usage["total"]["computed"] > 0
     assert {purpose for of in usage["by_model"].values() for purpose in of} >= {"provider/rationales", "scorer/merit"}
     assert everywhere("rationales", config, inputs, batches, tmp_path) >= 4
 
