@@ -69,6 +69,21 @@ def detectable(n: float, disagreement: float, *, confidence: float = 0.95, power
     return float(brentq(lacking, 0.0, disagreement))
 
 
+def detectable_over_seeds(values: Sequence[float], *, confidence: float = 0.95, power: float = 0.8) -> float:
+    """The smallest true mean that Student's t-test over as many seeds finds with the given power.
+
+    values: one difference per seed; their standard deviation is taken for the true one, which few seeds know badly.
+    nan for fewer than two, or where they are all equal.
+    """
+    from scipy.stats import tstd
+    from statsmodels.stats.power import TTestPower
+
+    if len(values) < 2 or max(values) - min(values) < 1e-12:
+        return math.nan
+    effect = TTestPower().solve_power(nobs=len(values), alpha=1 - confidence, power=power)
+    return float(effect) * float(tstd(values))
+
+
 def mean_test(tests: Sequence[McNemar], *, resamples: int = 10_000) -> float:
     """p, two-sided, of the plain mean over tasks of (won - lost) / n, by drawing from what no difference would give.
 

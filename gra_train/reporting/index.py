@@ -34,8 +34,9 @@ gra-train table all render                                # rendered.md, .tex, .
 | `results/` | what is kept of finished runs: every answer, scores, measures, run id, date, versions; kilobytes |
 
 A claim *holds* or *does not hold* where the interval over seeds and the one that resamples the questions too both say
-so; otherwise it is *not decided at this n*. A miniature says how a method behaves on a small closed language with
-models of 0.3M parameters ([docs/mini.md](../docs/mini.md)); it does not say what the paper's models do.
+so, and so does its p, corrected over the table's claims; otherwise it is *not decided at this n*. A miniature says how
+a method behaves on a small closed language with models of 0.3M parameters ([docs/mini.md](../docs/mini.md)); it does
+not say what the paper's models do.
 
 """
 
@@ -67,7 +68,7 @@ def state(folder: Path) -> str:
         records = [row for row in csv.DictReader(file) if row["part"] in ("mini", "mini claim")]
     if not records:
         return f"missing: `gra-train table {folder.name} run`"
-    verdicts = Counter(row["note"] for row in records if row["part"] == "mini claim")
+    verdicts = Counter(row["note"].partition(" (")[0] for row in records if row["part"] == "mini claim")
     known = {HOLDS: "hold", FAILS: "do not hold", OPEN: "not decided", MISSING: "missing"}
     said = ", ".join(f"{verdicts[verdict]} {text}" for verdict, text in known.items() if verdicts[verdict])
     return f"{records[0]['n']} seeds: {said or 'measured, nothing is claimed'}"

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from gra_train.errors import UserError
-from gra_train.evaluation.significance import holm
+from gra_train.evaluation.significance import detectable_over_seeds, holm
 from gra_train.evaluation.statistics import Answers, Estimate, over_seeds, paired_difference
-from gra_train.reporting.claims import Claim, value_of, values, verdict
+from gra_train.reporting.claims import FAILS, Claim, corrected, value_of, values, verdict
 from gra_train.reporting.finished import Finished
 from gra_train.reporting.recipe import Miniature
 from gra_train.reporting.reports import STEPS
@@ -28,7 +28,7 @@ def aggregate(found: Sequence[Finished], recipe: Miniature, *, shared: str = SHA
 
     {seeds, baseline, confidence, tasks, rows: [{label, baseline, data_correct, scores: {task: estimate}, per_seed,
     measures, difference, pooled}], steps: [{step, rows, correct}], claims: [{text, ours, theirs, times, measure,
-    difference, pooled, p, verdict, seeds_for}], notes}. A row that a seed lacks is missing.
+    tolerance, difference, pooled, detectable, p, verdict, seeds_for}], notes}. A row that a seed lacks is missing.
     Raises UserError for what cannot be put together.
     """
     if not found:
@@ -128,11 +128,16 @@ def _difference(
 
 def _claims(claims: Sequence[Claim], tables: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     found = [_claim(claim, tables) for claim in claims]
-    corrected = holm({str(i): one["p"] for i, one in enumerate(found) if one["p"] is not None})
-    return [one | {"p": corrected.get(str(i))} for i, one in enumerate(found)]
+    after = holm({i: one["p"] for i, one in enumerate(found) if one["p"] is not None})
+    confidence = tables[0]["confidence"]
+    return [
+        one | {"p": after.get(i), "verdict": corrected(one["verdict"], after.get(i), confidence)}
+        for i, one in enumerate(found)
+    ]
 
 
 def _claim(claim: Claim, tables: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of a claim alone: its verdict by intervals, and the uncorrected p of the test that this verdict rests on."""
     difference: Estimate | None = None
     pooled: Estimate | None = None
     each: list[float] = []
@@ -144,17 +149,21 @@ def _claim(claim: Claim, tables: Sequence[dict[str, Any]]) -> dict[str, Any]:
         if len(pairs) == len(tables):
             each = [ours - theirs for ours, theirs in pairs]
             difference = over_seeds(each, tables[0]["confidence"])
+    said = verdict(claim, [one for one in (difference, pooled) if one])
+    limit = detectable_over_seeds(each, confidence=tables[0]["confidence"])
     return {
         "text": claim.text,
         "ours": claim.ours,
         "theirs": claim.theirs,
         "times": claim.times,
         "measure": claim.measure,
+        "tolerance": claim.tolerance if claim.not_below else None,
         "difference": estimate(difference) if difference else None,
         "pooled": estimate(pooled) if pooled else None,
-        "p": _p(each, claim.margin),
-        "verdict": verdict(claim, [one for one in (difference, pooled) if one]),
-        "seeds_for": sum(value >= claim.margin if claim.not_below else value > claim.margin for value in each),
+        "detectable": None if limit != limit else limit,
+        "p": _p(each, claim.margin if said == FAILS else claim.bound),
+        "verdict": said,
+        "seeds_for": sum(value > claim.bound for value in each),
     }
 
 
@@ -188,9 +197,16 @@ def _notes(result: dict[str, Any], recipe: Miniature, shared: str) -> list[str]:
         f"Means over seeds {', '.join(map(str, seeds))} with {percent} intervals over seeds (Student's t), "
         f"given what the seeds share: {shared}.",
         f"Differences: paired by seed and question; the second interval resamples the questions too ({percent}, "
-        "bootstrap on two levels). A claim holds, or does not, only where both intervals say so; p is that of the "
-        "interval over seeds, corrected over the claims of this table (Holm).",
+        "bootstrap on two levels). A claim holds, or does not, only where both intervals say so and p is at most "
+        f"{1 - result['confidence']:.2g}; p is that of the interval over seeds, corrected over the table's claims "
+        "(Holm). Detectable: the smallest true difference (from what is tested) that as many seeds, differing as these "
+        "do, would show four times in five, before correction.",
     ]
+    if any(claim.not_below for claim in recipe.claims):
+        said.append(
+            "Not worse is tested as non-inferiority: it holds where the difference is shown to be above minus the "
+            "margin in brackets, and does not where it is shown to be below zero and not above that."
+        )
     if len(seeds) == 1:
         said[0] = f"One seed ({seeds[0]}): there are no intervals over seeds, and no claim is decided."
     if result["reviewers"] in REVIEWERS:

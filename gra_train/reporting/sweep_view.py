@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from gra_train.reporting.document import Block, Bullets, make_grid
-from gra_train.reporting.markup import MISSING, percent
+from gra_train.reporting.markup import MISSING, p_value, percent
 from gra_train.reporting.recipe import Measure, Miniature
 from gra_train.reporting.table import AVERAGE
+
+SHARE = Measure("share", "share", percent=True)
+"""How accuracies and shares of right rows are shown."""
 
 
 def blocks(result: Mapping[str, Any], recipe: Miniature, caption: str) -> list[Block]:
@@ -64,13 +68,27 @@ def _claims(result: Mapping[str, Any], recipe: Miniature, caption: str) -> Block
     for claim in result["claims"]:
         measure = named.get(claim["measure"])
         shown = number(claim["difference"], measure, sign=True) if measure else percent(claim["difference"], sign=True)
-        p = MISSING if claim["p"] is None else f"{claim['p']:.3f}" if claim["p"] >= 0.0005 else "< 0.001"
+        limit = _bare(claim["detectable"], measure)
         rows.append([
-            claim["text"], sides(claim), shown, percent(claim["pooled"], sign=True), p,
-            f"{claim['seeds_for']} of {len(result['seeds'])}", f"**{claim['verdict']}**",
+            claim["text"] + _margin(claim, measure), sides(claim), shown, percent(claim["pooled"], sign=True),
+            p_value(claim["p"]), limit, f"{claim['seeds_for']} of {len(result['seeds'])}", f"**{claim['verdict']}**",
         ])  # fmt: skip
-    head = ["claim", "difference", "over seeds", "questions resampled too", "p (Holm)", "seeds for it", "verdict"]
+    head = ["claim", "difference", "over seeds", "questions resampled too", "p (Holm)", "detectable", "seeds for it",
+            "verdict"]  # fmt: skip
     return make_grid(head, rows, f"{caption}: claims")
+
+
+def _bare(value: float | None, measure: Measure | None) -> str:
+    """A size without sign or interval, in points or in the measure's unit."""
+    return number({"value": value, "low": math.nan, "high": math.nan} if value is not None else None, measure or SHARE)
+
+
+def _margin(claim: Mapping[str, Any], measure: Measure | None) -> str:
+    """` (margin: 5.0 points)` of a claim that something is not worse."""
+    if claim["tolerance"] is None:
+        return ""
+    unit = " points" if measure is None or measure.percent else ""
+    return f" (margin: {_bare(claim['tolerance'], measure)}{unit})"
 
 
 def sides(claim: Mapping[str, Any]) -> str:

@@ -5,7 +5,17 @@ import random
 
 import pytest
 
-from gra_train.evaluation.significance import Tally, Verdict, detectable, holm, mcnemar, mean_test, tally, verdicts
+from gra_train.evaluation.significance import (
+    Tally,
+    Verdict,
+    detectable,
+    detectable_over_seeds,
+    holm,
+    mcnemar,
+    mean_test,
+    tally,
+    verdicts,
+)
 
 
 def sheet(right, n=20):
@@ -49,6 +59,20 @@ def test_detectable_difference_is_found_with_that_power():
     assert 0.7 <= found / 400 <= 0.87
     assert math.isnan(detectable(100, 0.0))
     assert detectable(5, 0.2) == 0.2, "nothing can be seen"
+
+
+def test_what_seeds_can_detect_is_found_with_that_power():
+    """By simulation: a true mean of that size, seeds of standard deviation 1."""
+    from scipy.stats import ttest_1samp
+
+    values = [-1.0, 1.0, 0.0, 1.0, -1.0]
+    size = detectable_over_seeds(values)
+    assert size == pytest.approx(1.682, abs=1e-3)
+    rng = random.Random(0)
+    draws = [[rng.gauss(size, 1) for _ in values] for _ in range(1000)]
+    assert 0.76 <= sum(ttest_1samp(one, 0).pvalue <= 0.05 for one in draws) / 1000 <= 0.84
+    assert math.isnan(detectable_over_seeds([1.0]))
+    assert math.isnan(detectable_over_seeds([1.0, 1.0]))
 
 
 def test_mean_of_equal_tasks_is_mcnemars_test_of_all_questions():

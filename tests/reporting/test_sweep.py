@@ -11,7 +11,7 @@ import pytest
 
 from gra_train.errors import UserError
 from gra_train.evaluation.statistics import Estimate
-from gra_train.reporting.claims import FAILS, HOLDS, MISSING, OPEN, Claim, verdict
+from gra_train.reporting.claims import FAILS, HOLDS, MISSING, OPEN, Claim, corrected, verdict
 from gra_train.reporting.document import to_markdown
 from gra_train.reporting.finished import Finished, from_result
 from gra_train.reporting.recipe import Measure, Miniature
@@ -131,11 +131,76 @@ def test_verdicts() -> None:
     up, down, both = Estimate(0.2, 0.1, 0.3), Estimate(-0.2, -0.3, -0.1), Estimate(0.1, -0.1, 0.3)
     single = Estimate(0.2, math.nan, math.nan)
     assert [verdict(claim, [x]) for x in (up, down, both, single)] == [HOLDS, FAILS, OPEN, OPEN]
-    assert [verdict(weak, [x]) for x in (up, down, both, single)] == [HOLDS, FAILS, HOLDS, OPEN]
+    assert [verdict(weak, [x]) for x in (up, down, both, single)] == [HOLDS, FAILS, OPEN, OPEN]
     assert verdict(claim, [up, both]) == OPEN, "both intervals must say so"
     assert verdict(claim, []) == MISSING
     assert verdict(Claim("", "a", "b", margin=0.3), [up]) == OPEN
     assert verdict(Claim("", "a", "b", margin=0.3), [Estimate(0.1, 0.0, 0.29)]) == FAILS
+
+
+def test_not_worse_is_not_shown_by_a_wide_interval() -> None:
+    """Non-inferiority with the stated margin of five points, or another that the claim names."""
+    weak = Claim("", "a", "b", not_below=True)
+    assert verdict(weak, [Estimate(-0.1, -0.25, 0.05)]) == OPEN, "it may be 25 points worse"
+    assert verdict(weak, [Estimate(-0.01, -0.04, 0.02)]) == HOLDS
+    assert verdict(weak, [Estimate(-0.02, -0.03, -0.01)]) == HOLDS, "worse, by less than the margin"
+    assert verdict(weak, [Estimate(-0.04, -0.07, -0.01)]) == FAILS
+    assert verdict(weak, [Estimate(-0.01, -0.04, 0.02), Estimate(-0.01, -0.06, 0.04)]) == OPEN
+    assert verdict(Claim("", "a", "b", not_below=True, tolerance=0.3), [Estimate(-0.1, -0.25, 0.05)]) == HOLDS
+
+
+def measured(found: list[Finished], **values: list[float]) -> list[Finished]:
+    """The comparisons with a measure of `gra`, one value per seed, and zero for `solo`."""
+    own = {name: dict(zip(range(5), each, strict=True)) for name, each in values.items()}
+    return [
+        Finished(f.name, f.table | {"measures": {"gra": {name: each[f.seed] for name, each in own.items()},
+                                                 "solo": dict.fromkeys(own, 0.0)}}, f.sheets, f.made)
+        for f in found
+    ]  # fmt: skip
+
+
+def test_a_claim_must_stand_after_holms_correction(found: list[Finished]) -> None:
+    """Mean 1, t = 2.83 on four: p = 0.047, decided alone and not beside another of its kind. The intervals alone
+    decided before, beside a corrected p that said otherwise."""
+    near = [0.0, 0.5, 1.0, 1.5, 2.0]
+    measures = measured(found, ifd=near, spread=[-x for x in near], distinct_2=[9.0, 9.5, 10.0, 10.5, 11.0])
+    own = [Measure(name, name) for name in ("ifd", "spread", "distinct_2")]
+
+    def decided(*names: str) -> list[tuple[str, float]]:
+        claims = [Claim("c", "gra", "solo", measure=name) for name in names]
+        recipe = Miniature(rows={"gra": "", "solo": ""}, accuracy=False, measures=own, claims=claims)
+        return [(one["verdict"], one["p"]) for one in aggregate(measures, recipe)["claims"]]
+
+    alone = decided("ifd")
+    assert alone == [(HOLDS, pytest.approx(0.0474, abs=1e-4))]
+    assert decided("ifd", "spread", "distinct_2") == [
+        ("not decided at this n (uncorrected: holds)", pytest.approx(2 * 0.0474, abs=2e-4)),
+        ("not decided at this n (uncorrected: does not hold)", pytest.approx(2 * 0.0474, abs=2e-4)),
+        (HOLDS, pytest.approx(2.79e-05, rel=0.01)),
+    ], "the strong one comes first in Holm's order, the two others then count twice"
+    assert corrected(HOLDS, None, 0.95) == HOLDS, "the same in every seed: no p"
+    assert corrected(OPEN, 0.9, 0.95) == OPEN
+
+
+def test_not_worse_is_tested_at_its_margin_and_says_what_could_be_seen(found: list[Finished]) -> None:
+    """Differences of mean -1 with a margin of 3: t = (-1 + 3) / (0.79 / sqrt 5) = 5.66 on four, p = 0.0048. A true
+    difference of 1.68 standard deviations is found with a power of 80% (Cohen's table for five pairs)."""
+    recipe = Miniature(
+        rows={"gra": "", "solo": ""}, accuracy=False, measures=[Measure("ifd", "IFD")],
+        claims=[Claim("no worse", "gra", "solo", measure="ifd", not_below=True, tolerance=3.0)],
+    )  # fmt: skip
+    result = aggregate(measured(found, ifd=[-2.0, -1.5, -1.0, -0.5, 0.0]), recipe)
+    (claim,) = result["claims"]
+    assert (claim["verdict"], claim["seeds_for"]) == (HOLDS, 5)
+    assert claim["p"] == pytest.approx(0.00481, rel=0.01)
+    assert claim["detectable"] == pytest.approx(1.682 * math.sqrt(0.625), rel=1e-3)
+    assert "| no worse (margin: 3.0) | gra - solo | -1.0 [-2.0, -0.0] | n/a | 0.005 | 1.3 | 5 of 5 | **holds** |" in (
+        text_of(result, recipe)
+    )
+    shares = Miniature(rows=RECIPE.rows, claims=[Claim("no worse", "gra", "solo", not_below=True)])
+    text = text_of(aggregate(found, shares), shares)
+    assert "no worse (margin: 5.0 points)" in text
+    assert "tested as non-inferiority" in text
 
 
 def test_what_cannot_be_put_together_is_refused(found: list[Finished]) -> None:
