@@ -33,7 +33,10 @@ Say how good it would be for a model to learn to answer the instruction with the
 At most three sentences on the worst fault that you found, or that there is none. Then a last line with an integer from
 1 to 10 and nothing else:
 Score: N"""
-_SCORE = re.compile(r"[\W_]*(?:final |overall )?score[\W_]*?(\d+)(?:\s*(?:/|out of)\s*10)?[\W_]*", re.IGNORECASE)
+_SCORE = re.compile(  # a dash before a gap parts the two; any other is the sign of a number that is no score
+    r"[\W_]*(?:final |overall )?score(?:[\s*_]*[-–—]\s+|[\s*_`:=\"'(\[]*)(\d+)(?:\s*(?:/|out of)\s*10)?[\W_]*",
+    re.IGNORECASE,
+)
 
 
 class Opinion(NamedTuple):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from gra_train.evaluation.answers import code, formula, letter, number, same_formula, same_number
+from gra_train.evaluation.answers import code, formula, letter, number, same_formula, same_number, same_text, text
 from gra_train.evaluation.answers.many import same_formulas
 
 NUMBERS = [
@@ -42,12 +42,24 @@ NUMBERS = [
     ("I cannot answer that.", None, ""),
     ("", None, ""),
     ("Item A4 is in room B12", None, ""),
+    ("#### Step 1: count\nso \\boxed{42}", "42", "boxed"),
+    ("#### Step 2: sell them\nThe answer is 26.", "26", "stated"),
+    ("#### 1. Count\n5 eggs.\n#### 2.\nSell them for 30 dollars", "30", "last"),
+    ("#### 18 dollars\n\nI hope that this helps all 3 of you!", "18", "marked"),
+    ("#### Step 3: so the answer is 7", "7", "marked"),
+    ("#### 18 dollars (2 for each of 9 eggs)", "18", "marked"),
+    ("The cheaper option is 20 dollars less than 50, so she pays 30.", "30", "last"),
+    ("**Answer:** Janet has 16 eggs, eats 3 and bakes with 4, making 18 dollars.", "18", "last"),
+    ("The answer is 20 less than 50, so 30.", "30", "last"),
+    ("The answer is 18 dollars for 9 eggs.", "18", "stated"),
+    ("The answer is 12, since 3 boxes hold 4 each.", "12", "stated"),
+    ("Answer: 3 * 4 = 12, 5 + 6 = 11 and 20 are left", "20", "last"),
 ]
 
 
-@pytest.mark.parametrize(("text", "value", "how"), NUMBERS)
-def test_numbers(text, value, how):
-    assert number(text) == (value, how)
+@pytest.mark.parametrize(("given", "value", "how"), NUMBERS)
+def test_numbers(given, value, how):
+    assert number(given) == (value, how)
 
 
 def test_equal_numbers():
@@ -55,6 +67,12 @@ def test_equal_numbers():
     assert not same_number("1/3", "33/100")
     assert not same_number(None, "3")
     assert not same_number("3", "four")
+    assert same_number("18", "18.00")
+    assert same_number("18", "18.0000001")
+    assert not same_number("1000000", "1000001")
+    assert not same_number("123456789", "123456790")
+    assert not same_number("1000000", "1000000.5")
+    assert same_number("10000000/3", "3333333.33")
 
 
 CAPITALS = ["Paris", "London", "Rome", "A big city"]
@@ -83,12 +101,39 @@ LETTERS = [
     ("E", CAPITALS, None, ""),
     ("<think>(A)? The answer is (B).</think>\nThe answer is (D).", CAPITALS, "D", "stated"),
     ("I don't know", CAPITALS, None, ""),
+    ("#### Conclusion\nSo the answer is (B).", (), "B", "stated"),
+    ("#### B is wrong, for it is cold.\nThe answer is C.", (), "C", "stated"),
+    ("#### B\nIt is cold there.", (), "B", "marked"),
+    ("#### A\nToo big.\n#### B\nThis fits well", (), "B", "last"),
 ]
 
 
-@pytest.mark.parametrize(("text", "choices", "value", "how"), LETTERS)
-def test_letters(text, choices, value, how):
-    assert letter(text, choices) == (value, how)
+@pytest.mark.parametrize(("given", "choices", "value", "how"), LETTERS)
+def test_letters(given, choices, value, how):
+    assert letter(given, choices) == (value, how)
+
+
+TEXTS = [
+    ("So.\n#### Paris", "Paris", "marked"),
+    ("#### Conclusion\nSo the answer is (B).", "(B)", "stated"),
+    ("#### Step 1\nIt is in France.\nParis", "Paris", "last"),
+]
+
+
+@pytest.mark.parametrize(("given", "value", "how"), TEXTS)
+def test_texts(given, value, how):
+    assert text(given) == (value, how)
+
+
+@pytest.mark.parametrize("answer", ["(A)", "A", "**A**", "a)", "A.", "(A) Paris", "Option A"])
+def test_an_option_is_its_letter(answer):
+    assert same_text("(A)", answer)
+    assert not same_text("(B)", answer)
+
+
+def test_an_article_is_no_option():
+    assert not any(same_text("(A)", answer) for answer in ("the", "a list of things", "A big city", "AA", "", None))
+    assert same_text("a list", "The list.")
 
 
 FORMULAS = [
@@ -100,13 +145,15 @@ FORMULAS = [
     ("Thus $a = 3$ and so $b = 4$", "b = 4", "last"),
     ("so it is 12 in the end", "12", "last"),
     ("No idea.", None, ""),
+    ("#### Step 1\nAll of it is $3x$, so the answer is $x$", "x", "stated"),
+    ("The cheaper option is 20 dollars less, so that $y = 30$", "y = 30", "last"),
     (r"unfinished \boxed{\frac{1}{2", "2", "last"),
 ]
 
 
-@pytest.mark.parametrize(("text", "value", "how"), FORMULAS)
-def test_formulas(text, value, how):
-    assert formula(text) == (value, how)
+@pytest.mark.parametrize(("given", "value", "how"), FORMULAS)
+def test_formulas(given, value, how):
+    assert formula(given) == (value, how)
 
 
 SAME = [

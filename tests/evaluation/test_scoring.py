@@ -30,6 +30,8 @@ def how(name, protocol):
         ("math", "\\frac{1}{2}", "Hence $\\boxed{\\dfrac12}$.", (True, "\\dfrac12"), (True, "\\dfrac12")),
         ("bbh", "(A)", "So the answer is (A).", (True, "(A)"), (True, "(A)")),
         ("bbh", "(A)", "I choose:\n(A)", (False, None), (True, "(A)")),
+        ("bbh", "(A)", "So the answer is A.", (True, "A"), (True, "A")),
+        ("gsm8k", "1000000", "The answer is 1000001.", (False, "1000001"), (False, "1000001")),
         ("bbh", "> ) }", "So the answer is > )}.", (True, "> )}"), (True, "> )}")),
         ("hotpotqa", "The Brontes", "It was the Brontës? The answer is Brontes.", (True, "Brontes"), (True, "Brontes")),
         ("crow", "Yes", "Yes, it is.", (True, "Yes"), (False, "Yes, it is")),

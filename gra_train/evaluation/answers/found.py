@@ -6,19 +6,25 @@ import re
 from typing import NamedTuple
 
 THINKING = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
-STATED = re.compile(
-    r"(?:final\s+answer|correct\s+answer|correct\s+(?:choice|option)|answer|option|choice)"
-    r"(?:\s+(?:to\s+\w+\s+\w+|here))?\s*(?:is|are|would\s+be|must\s+be|should\s+be|:|：|=)[\s*_:]*",
-    re.IGNORECASE,
-)
+
+
+def _announcing(words: str) -> re.Pattern[str]:
+    verbs = r"(?:is|are|would\s+be|must\s+be|should\s+be|:|：|=)"
+    return re.compile(rf"(?:{words})(?:\s+(?:to\s+\w+\s+\w+|here))?\s*{verbs}[\s*_:]*", re.IGNORECASE)
+
+
+STATED = _announcing("answer|option|choice")
 """Where an answer is announced in words."""
+ANSWERED = _announcing(r"answer|correct\s+(?:choice|option)")
+"""The same for what is no choice: "the cheaper option is 20 dollars less" announces no number."""
 
 
 class Found(NamedTuple):
     """value: the answer as normal text, None where there is none. how: where it stood.
 
     marked (after ####), boxed, stated (after "the answer is"), block (a fenced program), alone (nothing else was
-    written), last (the last thing of its kind: a guess, to be counted as such), or "" for none.
+    written), last (the last thing of its kind, of the text or of a sentence that states several: a guess, to be counted
+    as such), or "" for none.
     """
 
     value: str | None
@@ -56,19 +62,28 @@ def boxed(text: str) -> str | None:
     return None
 
 
+_MARKED = re.compile(r"#{4,}[ \t]*([^\n]*\S)")
+
+
 def marked(text: str) -> str | None:
-    """The line after the last `####`."""
-    found = re.findall(r"####[ \t]*([^\n]*\S)", text)
-    return found[-1].strip() if found else None
+    """The line after the last `####`, where nothing follows it (GSM8K's form). Else it is a heading: see `headings`."""
+    found = list(_MARKED.finditer(text))
+    return found[-1][1].strip() if found and not re.search(r"\w", text[found[-1].end() :]) else None
 
 
-def stated(text: str) -> list[str]:
+def headings(text: str) -> list[str]:
+    """The lines after `####` that text follows, the last one first: an answer before an afterthought, or Markdown."""
+    found = [m[1].strip() for m in _MARKED.finditer(text) if re.search(r"\w", text[m.end() :])]
+    return found[::-1]
+
+
+def stated(text: str, announcement: re.Pattern[str] = STATED) -> list[str]:
     """What follows each announcement, to the end of its line or sentence; the last one first."""
     sentence_end = r"\n|(?<=[^\d\s][.!?])\s|(?<=\d\.)\s"
-    return [re.split(sentence_end, rest, maxsplit=1)[0] for rest in announced(text)]
+    return [re.split(sentence_end, rest, maxsplit=1)[0] for rest in announced(text, announcement)]
 
 
-def announced(text: str) -> list[str]:
+def announced(text: str, announcement: re.Pattern[str] = STATED) -> list[str]:
     """What follows each announcement, to the end of the text; the last one first."""
-    ends = [m.end() for m in STATED.finditer(text)]
+    ends = [m.end() for m in announcement.finditer(text)]
     return [text[end:].lstrip() for end in reversed(ends)]

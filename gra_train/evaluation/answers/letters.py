@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from gra_train.evaluation.answers.found import NOTHING, Found, announced, boxed, marked, stated, without_thinking
+from gra_train.evaluation.answers.found import (
+    NOTHING,
+    Found,
+    announced,
+    boxed,
+    headings,
+    marked,
+    stated,
+    without_thinking,
+)
 
 
 def letter(text: str, choices: Sequence[str] = (), *, letters: str = "ABCDE") -> Found:
@@ -13,30 +22,32 @@ def letter(text: str, choices: Sequence[str] = (), *, letters: str = "ABCDE") ->
 
     choices: the options' texts, in order; one that is quoted as the answer in place of its letter counts. After ####,
     in a box, after "the answer is", alone (at the start of a text or line: "B", "(B) because", "B. Paris"); else the
-    last letter in brackets or bold, as a guess.
+    last letter in brackets or bold, as a guess. A Markdown heading is an answer only where it is a letter alone.
     """
     text = without_thinking(text)
     known = letters[: len(choices)] if choices else letters
     for place, how in ((marked(text), "marked"), (boxed(text), "boxed")):
-        if place is not None and (value := _leading(place, known) or _quoted(place, choices, known)):
+        if place is not None and (value := leading(place, known) or _quoted(place, choices, known)):
             return Found(value, how)
     for place in stated(text):
-        if value := _leading(place, known) or _quoted(place, choices, known):
+        if value := leading(place, known) or _quoted(place, choices, known):
             return Found(value, "stated")
     for rest in announced(text):  # a choice of several sentences
         if value := _quoted(rest, choices, known):
             return Found(value, "stated")
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     for line in (*lines[:1], *lines[-1:]):
-        if value := _leading(line, known, strict=True):
+        if value := leading(line, known, strict=True):
             return Found(value, "alone")
     if value := _quoted(text, choices, known):
         return Found(value, "alone")
+    if headed := re.findall(rf"^[\s*_(]*([{known}])[\s*_)]*$", "\n".join(headings(text)), re.MULTILINE):
+        return Found(headed[0], "marked" if len(set(headed)) == 1 else "last")
     loose = re.findall(rf"[(\[]([{known}])[)\]]|\*\*([{known}])\b", text)
     return Found(next(filter(None, loose[-1])), "last") if loose else NOTHING
 
 
-def _leading(place: str, letters: str, *, strict: bool = False) -> str | None:
+def leading(place: str, letters: str, *, strict: bool = False) -> str | None:
     r"""The letter at the start: `B`, `(B)`, `**B**`, `B) text`, `\text{B}`. strict: "A" alone may be an article."""
     place = re.sub(r"\\(?:text|mathrm|textbf|mathbf)\s*\{([^}]*)\}", r"\1", place)
     place = re.sub(r"^(?:option|choice|answer)\s+", "", place.strip(), flags=re.IGNORECASE)

@@ -7,7 +7,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from gra_train.evaluation.answers.found import NOTHING, Found, boxed, marked, stated, without_thinking
+from gra_train.evaluation.answers.found import ANSWERED, NOTHING, Found, boxed, marked, stated, without_thinking
 
 _DOLLARS = re.compile(r"\$\$?(.+?)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 LONGEST = 2000
@@ -23,7 +23,7 @@ def formula(text: str) -> Found:
     for place, how in ((boxed(text), "boxed"), (marked(text), "marked")):
         if place:
             return Found(place, how)
-    for place in stated(text):
+    for place in stated(text, ANSWERED):
         if bare := _bare(place):
             return Found(bare, "stated")
     if shown := [next(filter(None, groups)).strip() for groups in _DOLLARS.findall(text)]:

@@ -6,6 +6,7 @@ import re
 import string
 
 from gra_train.evaluation.answers.found import NOTHING, Found, boxed, marked, stated, without_thinking
+from gra_train.evaluation.answers.letters import leading
 
 
 def text(answer: str) -> Found:
@@ -24,11 +25,16 @@ def text(answer: str) -> Found:
 
 
 def same_text(gold: str | None, answer: str | None) -> bool:
-    """Equal up to spacing; or up to case, punctuation and articles (SQuAD's normal form, Rajpurkar et al. 2016)."""
+    """Equal up to spacing; or up to case, punctuation and articles (SQuAD's normal form, Rajpurkar et al. 2016).
+
+    A gold option like "(A)" asks for its letter alone: "A", "a)" and "(A) Paris" say it; an article does not.
+    """
     if not gold or not answer:
         return False
     if "".join(gold.split()) == "".join(answer.split()):
         return True
+    if option := re.fullmatch(r"\(([A-Z])\)", gold.strip()):
+        return leading(answer, string.ascii_uppercase, strict=True) == option[1]
     return bool(_squad(gold)) and _squad(gold) == _squad(answer)
 
 
