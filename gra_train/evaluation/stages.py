@@ -96,8 +96,8 @@ def with_prompts(
 
 
 def summarise(rows: Iterable[Mapping[str, Any]], confidence: float) -> dict[str, dict[str, Any]]:
-    """Per task, and `average` (plain mean of the tasks): score, n, low, high, and counts: unparseable, truncated,
-    guessed, failed (the server did not answer)."""
+    """Per task, and `average` (plain mean of the tasks): score, n, low, high, and counts: failed (not answered), and
+    of the others unparseable, truncated, guessed."""
     by_task: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         by_task[row["task"]].append(row)
@@ -116,7 +116,7 @@ def _entry(estimate: Estimate, rows: Sequence[Mapping[str, Any]]) -> dict[str, A
         "low": estimate.low,
         "high": estimate.high,
         "n": len(rows),
-        "unparseable": sum(row["unparseable"] for row in rows),
+        "unparseable": sum(row["unparseable"] and not row["failed"] for row in rows),
         "truncated": sum(row["truncated"] for row in rows),
         "guessed": sum(row["guessed"] for row in rows),
         "failed": sum(row["failed"] for row in rows),

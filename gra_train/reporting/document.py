@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gra_train.reporting.markup import grid
+from gra_train.reporting.markup import grid, one_line
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _latex(block: Block, label: str) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return " & ".join(escape(cell) for cell in cells) + r" \\"
+    return " & ".join(escape(one_line(cell)) for cell in cells) + r" \\"
 
 
 SPECIAL = {

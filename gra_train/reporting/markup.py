@@ -7,7 +7,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gra_train.reporting.table import AVERAGE, RECORD, columns, counts, records
+from gra_train.reporting.flags import MARK, count, counted, counts, is_marked, reasons
+from gra_train.reporting.table import AVERAGE, RECORD, columns, records
 
 MISSING = "n/a"
 
@@ -26,14 +27,25 @@ def percent(found: Mapping[str, Any] | None, *, interval: bool = True, key: str 
 def header(table: Mapping[str, Any]) -> list[str]:
     tasks = [task.removeprefix("mini_") for task in columns(table)]
     against = [f"minus {table['baseline']}", "p corrected", "detectable", "won : tied : lost"]
-    return ["trained on", "rows", "data correct %", *tasks, *against, "unparseable", "truncated"]
+    return ["trained on", "rows", "data correct %", *tasks, *against, *shown_counts(table).values()]
+
+
+def shown_counts(table: Mapping[str, Any]) -> dict[str, str]:
+    """The last columns of a comparison, and their heads."""
+    return counted([counts(row["scores"] or {}) for row in table["rows"]])
+
+
+def scored(scores: Mapping[str, Any] | None, task: str, *, interval: bool = True) -> str:
+    """A score as every table shows it: `41.2 [37.0, 45.5]`, with ` !` where it is flagged."""
+    text = percent((scores or {}).get(task), key="score", interval=interval)
+    return text + MARK if scores and text != MISSING and is_marked(scores, task) else text
 
 
 def cells(row: Mapping[str, Any], table: Mapping[str, Any], *, brief: bool = False) -> list[str]:
     """The cells of one row. brief (for a terminal): intervals of average and difference only, counts as percent."""
     data, scores, difference = row["data"], row["scores"] or {}, row["difference"] or {}
     test, tally = (row["tests"] or {}).get(AVERAGE, {}), row["tally"]
-    shown = [percent(scores.get(task), key="score", interval=not brief or task == AVERAGE) for task in columns(table)]
+    shown = [scored(scores, task, interval=not brief or task == AVERAGE) for task in columns(table)]
     return [
         row["label"] + (" !" if row["flags"] else ""),
         _rows(data),
@@ -42,8 +54,7 @@ def cells(row: Mapping[str, Any], table: Mapping[str, Any], *, brief: bool = Fal
         "baseline" if row["label"] == table["baseline"] else percent(difference.get(AVERAGE), sign=True),
         *(["", "", ""] if row["label"] == table["baseline"] else
           [p_value(test.get("adjusted")), points(test.get("detectable")), _tally(tally)]),
-        _count(counts(scores), "unparseable", brief),
-        _count(counts(scores), "truncated", brief),
+        *(_count(counts(scores), what, brief and what != "failed") for what in shown_counts(table)),
     ]  # fmt: skip
 
 
@@ -72,7 +83,7 @@ def _rows(data: Mapping[str, Any] | None) -> str:
 def _count(total: Mapping[str, Any], what: str, brief: bool) -> str:
     if not total["n"]:
         return MISSING
-    return f"{total[what] / total['n']:.0%}" if brief else f"{total[what]} of {total['n']}"
+    return f"{total[what] / total['n']:.0%}" if brief else count(total, what)
 
 
 def benchmarks(table: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -87,8 +98,8 @@ def benchmarks(table: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
             if not (test := tests.get(task)):
                 continue
             rows.append(
-                [row["label"], task.removeprefix("mini_"), percent(row["scores"].get(task), key="score"),
-                 percent(theirs.get(task), key="score"), percent((row["difference"] or {}).get(task), sign=True),
+                [row["label"], task.removeprefix("mini_"), scored(row["scores"], task),
+                 scored(theirs, task), percent((row["difference"] or {}).get(task), sign=True),
                  f"{test['won']} : {test['lost']}", p_value(test["p"]), p_value(test["adjusted"]),
                  points(test["detectable"])]
             )  # fmt: skip
@@ -96,10 +107,15 @@ def benchmarks(table: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column is left-aligned, the others right."""
-    escape = [[str(cell).replace("|", "\\|") for cell in row] for row in (head, *rows)]
+    """A Markdown table; the first column is left-aligned, the others right. Line breaks and bars are escaped."""
+    escape = [[one_line(cell).replace("|", "\\|") for cell in row] for row in (head, *rows)]
     rule = ["---", *["--:"] * (len(head) - 1)]
     return "\n".join("| " + " | ".join(row) + " |" for row in (escape[0], rule, *escape[1:])) + "\n"
+
+
+def one_line(text: object) -> str:
+    """A cell's text without line breaks: names of domains come from data and may have any character."""
+    return " ".join(str(text).splitlines())
 
 
 def to_markdown(table: Mapping[str, Any]) -> str:
@@ -109,8 +125,8 @@ def to_markdown(table: Mapping[str, Any]) -> str:
         grid(header(table), [cells(row, table) for row in table["rows"]]),
         "\n".join(f"- {note}" for note in table["notes"]) + "\n",
     ]
-    marks = [f"- `{row['label']}`: {'; '.join(row['flags'])}" for row in table["rows"] if row["flags"]]
-    parts += ["Flags:\n", "\n".join(marks) + "\n"] if marks else []
+    marks = reasons(table)
+    parts += ["Flags:\n", "\n".join(f"- {mark}" for mark in marks) + "\n"] if marks else []
     head, rows = benchmarks(table)
     parts += ["## Benchmark by benchmark\n", grid(head, rows)] if rows else []
     for report in table["reports"]:

@@ -8,13 +8,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from gra_train.evaluation.statistics import AVERAGE
+from gra_train.reporting import sweep_view
 from gra_train.reporting.document import Block, Bullets, Paragraph, make_grid
 from gra_train.reporting.figure import Panel, Point
 from gra_train.reporting.finished import Finished
+from gra_train.reporting.flags import COUNTED, LEGEND, MARK, is_marked
 from gra_train.reporting.markup import MISSING
 from gra_train.reporting.published import OURS, number, read
 from gra_train.reporting.recipe import Published, Recipe
-from gra_train.reporting.table import AVERAGE
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,13 @@ class Printed:
         return (fmean(pairs), len(pairs)) if pairs else None
 
 
-def ours(row: Mapping[str, str], finished: Mapping[str, Finished], recipe: Published) -> dict[str, float]:
-    """Our numbers (percent) for a printed row, by its columns; empty without a finished run.
+def ours(row: Mapping[str, str], finished: Mapping[str, Finished], recipe: Published) -> dict[str, Mapping[str, Any]]:
+    """What we have for a printed row, by its columns: {value, low, high} in percent, with n, counts and `marked`; empty
+    without a finished run.
 
     `{column}` in the row's `ours` is each column's name: a run for every column.
     """
-    found: dict[str, float] = {}
+    found: dict[str, Mapping[str, Any]] = {}
     for column in row if row.get("ours") else ():
         name, _, label = row["ours"].replace("{column}", column).partition("#")
         result = finished.get(name)
@@ -77,46 +80,75 @@ def ours(row: Mapping[str, str], finished: Mapping[str, Finished], recipe: Publi
         if column in recipe.averages:  # no average over other benchmarks than the paper's
             task = AVERAGE if set(scores) - {AVERAGE} == set(recipe.average_of) else ""
         if task in scores:
-            found[column] = 100 * scores[task]["score"]
+            one = {"value": scores[task]["score"]} | {k: scores[task][k] for k in ("low", "high") if k in scores[task]}
+            shown = {key: 100 * value for key, value in one.items()}
+            found[column] = {**scores[task], **shown, "marked": is_marked(scores, task)}
     return found
 
 
 def blocks(printed: Printed, finished: Mapping[str, Finished], across: Sequence[str], caption: str) -> list[Block]:
     """The table, and what can be said against it."""
-    shown, count = [], 0
+    shown, detail, count = [], [], 0
     for row in printed.rows:
         mine = ours(row, finished, printed.recipe.published)
         count += bool(mine)
+        detail += [[_key(printed, row, mine), column, *_detail(one)] for column, one in mine.items()]
         cells = [_cell(row[column], mine.get(column)) for column in printed.columns]
         state = "run" if mine else MISSING if row.get("ours") else "no recipe"
         shown.append([*cells, state, row.get("flags", "")])
     rows = f"{count} of {len(printed.rows)} rows"
-    said = f"Printed numbers; in brackets ours and the difference, where a run exists ({rows})."
+    said = f"Printed numbers; in brackets ours with its interval and the difference, where a run exists ({rows})."
     found: list[Block] = [Paragraph(said)]
     found.append(make_grid([*printed.columns, "ours", "faults of the printed numbers"], shown, caption))
+    if detail:
+        found.append(make_grid(["ours", "column", "value", "questions", *COUNTED.values()], detail, f"{caption}: ours"))
+    if any(text.endswith(MARK) for _, _, text, *_ in detail):
+        found.append(Bullets((LEGEND,)))
     if across:
         found += [Paragraph("Found by setting the paper's tables side by side:"), Bullets(tuple(across))]
     return found
 
 
-def _cell(text: str, mine: float | None) -> str:
-    """`60.12 (61.00, +0.88)`: printed, ours and the difference."""
+def _cell(text: str, mine: Mapping[str, Any] | None) -> str:
+    """`60.12 (61.00 [58.30, 63.60], +0.88)`: printed, ours with its interval and the difference; ` !` where flagged."""
+    if mine is None:
+        return text
     printed = number(text)
-    return text if mine is None or printed is None else f"{text} ({mine:.2f}, {mine - printed:+.2f})"
+    gap = "" if printed is None else f", {mine['value'] - printed:+.2f}"
+    return f"{text} ({_value(mine)}{gap}){MARK if mine.get('marked') else ''}".lstrip()
+
+
+def _value(mine: Mapping[str, Any]) -> str:
+    bounds = f" [{mine['low']:.2f}, {mine['high']:.2f}]" if mine.get("low") is not None else ""
+    return f"{mine['value']:.2f}{bounds}"
+
+
+def _detail(mine: Mapping[str, Any]) -> list[str]:
+    counts = [str(mine[key]) if key in mine else MISSING for key in ("n", *COUNTED)]
+    return [_value(mine) + (MARK if mine.get("marked") else ""), *counts]
+
+
+def _key(printed: Printed, row: Mapping[str, str], mine: Mapping[str, Any]) -> str:
+    """What is printed in a row beside its numbers."""
+    numbers = {name for name in printed.columns if number(row[name]) is not None} | set(mine)
+    return " ".join(row[name] for name in printed.columns if name not in numbers and name != "note")
 
 
 def records(printed: Printed, finished: Mapping[str, Finished]) -> list[dict[str, Any]]:
-    """One record for each printed number, with ours."""
+    """One record for each number that is printed or ours."""
     found = []
     for row in printed.rows:
         mine = ours(row, finished, printed.recipe.published)
-        numbers = [name for name in printed.columns if number(row[name]) is not None]
-        keys = " ".join(row[name] for name in printed.columns if name not in numbers and name != "note")
-        for name in numbers:
-            value = round(mine[name], 4) if name in mine else ""
-            gap = round(mine[name] - float(row[name]), 4) if name in mine else ""
-            found.append({"part": "published", "row": keys, "column": name, "published": row[name], "ours": value,
-                          "difference": gap, "note": row.get("flags", "")})  # fmt: skip
+        for name in printed.columns:
+            own, text = mine.get(name), number(row[name])
+            if own is None and text is None:
+                continue
+            record = {"part": "published", "row": _key(printed, row, mine), "column": name, "published": row[name]}
+            if own:
+                record |= {"ours": round(own["value"], 4), "n": 1} | sweep_view.counts_of(own)
+                record |= {key: round(own[key], 4) for key in ("low", "high") if own.get(key) is not None}
+                record |= {} if text is None else {"difference": round(own["value"] - text, 4)}
+            found.append(record | {"note": row.get("flags", "")})
     return found
 
 

@@ -24,7 +24,11 @@ from gra_train.reporting.sweep import aggregate
 from gra_train.reporting.table import AVERAGE
 from gra_train.reporting.tables import MINIATURE, RESULTS, Planned, names, runs, tables_dir, unfinished
 
-CSV = ("part", "row", "column", "published", "ours", "low", "high", "difference", "n", "note")
+CSV = (
+    "part", "row", "column", "published", "ours", "low", "high", "difference",
+    "n", "questions", "unparseable", "truncated", "failed", "note",
+)  # fmt: skip
+"""Columns of rendered.csv. n: seeds; questions and what is counted of them: of all seeds together."""
 FILES = ("rendered.md", "rendered.tex", "rendered.csv", "figure.svg")
 
 

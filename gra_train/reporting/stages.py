@@ -11,10 +11,11 @@ from gra_train.evaluation.questions import contaminated
 from gra_train.evaluation.statistics import Answers
 from gra_train.records import read_samples
 from gra_train.reporting import reports
+from gra_train.reporting.flags import flags
 from gra_train.reporting.markup import to_csv, to_markdown
 from gra_train.reporting.paper import to_latex
 from gra_train.reporting.protocols import protocol_notes
-from gra_train.reporting.table import AVERAGE, RECORD, differences, flags, notes, records, tested
+from gra_train.reporting.table import AVERAGE, RECORD, differences, notes, records, tested
 from gra_train.reporting.training_sets import same_tokens, training_sets
 from gra_train.runs import read_json, write_json
 from gra_train.stages import CompareStage

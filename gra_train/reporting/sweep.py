@@ -6,7 +6,7 @@ Differences are also shown with the questions resampled (see statistics.paired_d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gra_train.errors import UserError
@@ -14,6 +14,7 @@ from gra_train.evaluation.significance import detectable_over_seeds, holm
 from gra_train.evaluation.statistics import Answers, Estimate, over_seeds, paired_difference
 from gra_train.reporting.claims import FAILS, Claim, corrected, value_of, values, verdict
 from gra_train.reporting.finished import Finished
+from gra_train.reporting.flags import COUNTED, LEGEND, flags, is_marked, single, together
 from gra_train.reporting.recipe import Miniature
 from gra_train.reporting.reports import STEPS
 from gra_train.reporting.table import AVERAGE, REVIEWERS, columns, estimate
@@ -26,9 +27,10 @@ def aggregate(found: Sequence[Finished], recipe: Miniature, *, shared: str = SHA
 
     recipe: rows, baseline and claims. shared: what the seeds have in common, in words, for the note below the table.
 
-    {seeds, baseline, confidence, tasks, rows: [{label, baseline, data_correct, scores: {task: estimate}, per_seed,
-    measures, difference, pooled}], steps: [{step, rows, correct}], claims: [{text, ours, theirs, times, measure,
-    tolerance, difference, pooled, detectable, p, verdict, seeds_for}], notes}. A row that a seed lacks is missing.
+    {seeds, baseline, confidence, tasks, rows: [{label, baseline, data_correct, scores: {task: estimate}, counts: {task:
+    of all seeds}, marked: [task], flags, per_seed, measures, difference, pooled}], steps: [{step, rows, correct}],
+    claims: [{text, ours, theirs, times, measure, tolerance, difference, pooled, detectable, p, verdict, seeds_for}],
+    notes}. A row that a seed lacks is missing.
     Raises UserError for what cannot be put together.
     """
     if not found:
@@ -79,12 +81,16 @@ def _row(label: str, baseline: str, recipe: Miniature, tables: Sequence[dict[str
         for task in columns(first)
         if complete and all(task in one for one in scored)
     }
+    asked = {task: [one[task] for one in scored] for task in scores}
     against = None if label == baseline else _difference(label, baseline, tables)
     return {
         "label": label,
         "baseline": baseline,
         "data_correct": _over([value_of("data", label, table) for table in tables], confidence, share=True),
         "scores": scores,
+        "counts": {task: together(each) for task, each in asked.items()},
+        "marked": [task for task in scores if any(is_marked(one, task) for one in scored)],
+        "flags": _flags(entries, first["tasks"]),
         "per_seed": [one[AVERAGE]["score"] for one in scored if AVERAGE in one],
         "measures": {
             measure.name: _over([value_of(measure.name, label, table) for table in tables], confidence)
@@ -92,8 +98,21 @@ def _row(label: str, baseline: str, recipe: Miniature, tables: Sequence[dict[str
         },
         "difference": estimate(against[0]) if against else None,
         "pooled": estimate(against[1]) if against else None,
-        "flagged": sum(bool(entry and entry["flags"]) for entry in entries),
     }
+
+
+def _flags(entries: Sequence[Mapping[str, Any] | None], tasks: Sequence[str]) -> list[str]:
+    """What is to be known of a row, over its seeds: the counts of every task that is flagged in one of them."""
+    known = [entry for entry in entries if entry]
+    found = []
+    for task in tasks:
+        each = [entry["scores"][task] for entry in known if task in (entry["scores"] or {})]
+        seeds, total = sum(is_marked({task: one}, task) for one in each), together(each)
+        if seeds:
+            said = ", ".join(f"{total[what]} {name}" for what, name in COUNTED.items() if total[what])
+            found.append(f"{task}: {said} of {total['n']} (flagged in {seeds} of {len(each)} seeds)")
+    leaks = sum(bool(flags({}, (entry["data"] or {}).get("overlap", 0))) for entry in known)
+    return [*found, f"training rows state a test question in {leaks} of {len(known)} seeds"] if leaks else found
 
 
 def _over(found: Sequence[float | None], confidence: float, *, share: bool = False) -> dict[str, float] | None:
@@ -191,6 +210,15 @@ def _steps(tables: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def _sizes(rows: Sequence[Mapping[str, Any]], seeds: int) -> str:
+    """`math 30, coding 30`: the questions that a seed answers; a range where rows differ."""
+    found: dict[str, set[float]] = {}
+    for row in rows:
+        for task, total in single(row["counts"]).items():
+            found.setdefault(task.removeprefix("mini_"), set()).add(total["n"] / seeds)
+    return ", ".join(f"{task} {'-'.join(f'{n:g}' for n in sorted({min(of), max(of)}))}" for task, of in found.items())
+
+
 def _notes(result: dict[str, Any], recipe: Miniature, shared: str) -> list[str]:
     percent, seeds = f"{result['confidence']:.0%}", result["seeds"]
     said = [
@@ -211,9 +239,8 @@ def _notes(result: dict[str, Any], recipe: Miniature, shared: str) -> list[str]:
         said[0] = f"One seed ({seeds[0]}): there are no intervals over seeds, and no claim is decided."
     if result["reviewers"] in REVIEWERS:
         said.append(REVIEWERS[result["reviewers"]])
-    if recipe.accuracy and any(row["flagged"] for row in result["rows"]):
-        said.append(
-            "! flagged in at least one seed: over 5% of the answers unparseable or truncated, or training on test "
-            "questions."
-        )
+    if sizes := _sizes(result["rows"], len(seeds)) if recipe.accuracy else "":
+        said.append(f"Questions of each seed: {sizes}; counts are of all seeds and benchmarks together.")
+    if recipe.accuracy and any(row["flags"] for row in result["rows"]):
+        said.append(f"! flagged in at least one seed: {LEGEND.removeprefix('! ')}")
     return said

@@ -6,18 +6,21 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from gra_train.reporting.document import Block, Bullets, make_grid
+from gra_train.evaluation.statistics import AVERAGE
+from gra_train.reporting.document import Block, Bullets, Paragraph, make_grid
+from gra_train.reporting.flags import COUNTED, MARK, count, counted, reasons, single, together
 from gra_train.reporting.markup import MISSING, p_value, percent
 from gra_train.reporting.recipe import Measure, Miniature
-from gra_train.reporting.table import AVERAGE
 
 SHARE = Measure("share", "share", percent=True)
 """How accuracies and shares of right rows are shown."""
 
 
 def blocks(result: Mapping[str, Any], recipe: Miniature, caption: str) -> list[Block]:
-    """Rows, notes, claims, and the synthesis step by step."""
+    """Rows, notes, flags, claims, and the synthesis step by step."""
     found: list[Block] = [_rows(result, recipe, caption), Bullets(tuple(result["notes"]))]
+    if recipe.accuracy and (marks := reasons(result)):
+        found += [Paragraph("Flags:"), Bullets(tuple(marks))]
     if result["claims"]:
         found.append(_claims(result, recipe, caption))
     if result["steps"]:
@@ -30,27 +33,36 @@ def _rows(result: Mapping[str, Any], recipe: Miniature, caption: str) -> Block:
     tasks, against = [*result["tasks"], AVERAGE], {row["baseline"] for row in result["rows"]}
     published = any(recipe.rows.values())
     correct = any(row["data_correct"] for row in result["rows"])
+    totals = {row["label"]: together(single(row["counts"]).values()) for row in result["rows"]}
+    counts = counted(totals.values()) if recipe.accuracy else {}
     head = ["row", *(["published row"] if published else []), *(["data correct %"] if correct else [])]
     if recipe.accuracy:
         minus = f"minus {against.pop() if len(against) == 1 else 'its baseline'}"
         names = [task.removeprefix("mini_") for task in tasks]
         head += [*names, "average of each seed", minus, "questions resampled too"]
-    head += [measure.title for measure in recipe.measures]
+    head += [*counts.values(), *(measure.title for measure in recipe.measures)]
     shown = []
     for row in result["rows"]:
-        cells = [row["label"] + (" !" if row["flagged"] and recipe.accuracy else "")]
+        cells = [row["label"] + (MARK if row["flags"] and recipe.accuracy else "")]
         cells += [recipe.rows[row["label"]]] if published else []
         cells += [percent(row["data_correct"])] if correct else []
         if recipe.accuracy:
-            cells += [percent(row["scores"].get(task), interval=task == AVERAGE) for task in tasks]
+            cells += [_score(row, task) for task in tasks]
             cells.append(" ".join(f"{100 * value:.1f}" for value in row["per_seed"]) or MISSING)
             both = [percent(row[key], sign=True) for key in ("difference", "pooled")]
             if row["baseline"] != result["baseline"]:
                 both = [f"{text} to {row['baseline']}" for text in both[:1]] + both[1:]
             cells += ["baseline", ""] if row["label"] == row["baseline"] else both
+        cells += [count(totals[row["label"]], what) or MISSING for what in counts]
         cells += [number(row["measures"][measure.name], measure) for measure in recipe.measures]
         shown.append(cells)
     return make_grid(head, shown, caption)
+
+
+def _score(row: Mapping[str, Any], task: str) -> str:
+    """A mean over seeds, the average with its interval; marked where it is flagged in one of them."""
+    text = percent(row["scores"].get(task), interval=task == AVERAGE)
+    return text + MARK if task in row["marked"] else text
 
 
 def number(found: Mapping[str, float] | None, measure: Measure, *, sign: bool = False) -> str:
@@ -99,18 +111,24 @@ def sides(claim: Mapping[str, Any]) -> str:
 
 def records(result: Mapping[str, Any], scale: str) -> list[dict[str, Any]]:
     """One record per row and quantity, in shares of 1 or the measure's unit."""
-    count, found = len(result["seeds"]), []
+    seeds, found = len(result["seeds"]), []
     for row in result["rows"]:
         quantities = dict(row["scores"]) | {"data correct": row["data_correct"], **row["measures"]}
         quantities |= {f"minus {row['baseline']}": row["difference"]}
         for name, value in quantities.items():
             if value:
-                found.append({"part": scale, "row": row["label"], "column": name, "n": count} | _numbers(value))
+                found.append({"part": scale, "row": row["label"], "column": name, "n": seeds} | _numbers(value)
+                             | counts_of(row["counts"].get(name)))  # fmt: skip
     for claim in result["claims"]:
         value = _numbers(claim["difference"]) if claim["difference"] else {}
         found.append({"part": f"{scale} claim", "row": claim["text"], "column": sides(claim),
-                      "n": count, "note": claim["verdict"]} | value)  # fmt: skip
+                      "n": seeds, "note": claim["verdict"]} | value)  # fmt: skip
     return found
+
+
+def counts_of(entry: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The columns of counts of a score; none of anything else."""
+    return {"questions": entry["n"]} | {what: entry.get(what, 0) for what in COUNTED} if entry and "n" in entry else {}
 
 
 def _numbers(found: Mapping[str, float]) -> dict[str, Any]:

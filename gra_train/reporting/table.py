@@ -17,9 +17,7 @@ from typing import Any
 
 from gra_train.evaluation.significance import tally, verdicts
 from gra_train.evaluation.statistics import AVERAGE, Answers, Estimate, paired_difference
-
-TOO_MANY = 0.05
-"""Share of unparseable or truncated answers above which a score is flagged."""
+from gra_train.reporting.flags import LEGEND, counts, problems
 
 REVIEWERS = {
     "likelihood": (
@@ -72,17 +70,6 @@ def _known(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: None if value != value else value for key, value in values.items()}
 
 
-def flags(scores: Mapping[str, Mapping[str, Any]], overlap: int = 0) -> list[str]:
-    """What a reader must know before believing a row."""
-    found = [
-        f"{task}: {entry[what] / entry['n']:.0%} of the answers {what}"
-        for task, entry in scores.items()
-        for what in ("unparseable", "truncated")
-        if entry[what] > TOO_MANY * entry["n"] and (task != AVERAGE or len(scores) == 1)
-    ]
-    return [*found, f"{overlap} training rows state a test question"] if overlap else found
-
-
 def notes(table: Mapping[str, Any]) -> list[str]:
     """How to read the numbers, in sentences."""
     percent = f"{table['confidence']:.0%}"
@@ -105,9 +92,7 @@ def notes(table: Mapping[str, Any]) -> list[str]:
     if table["reviewers"] in REVIEWERS:
         said.append(REVIEWERS[table["reviewers"]])
     if any(row["flags"] for row in table["rows"]):
-        said.append(
-            f"! more than {TOO_MANY:.0%} of the answers unparseable or truncated, or training on test questions."
-        )
+        said.append(LEGEND)
     return said
 
 
@@ -131,8 +116,9 @@ def flat(table: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 RECORD = {
     "label": str, "task": str, "score": float, "low": float, "high": float, "n": int, "unparseable": int,
-    "truncated": int, "difference": float, "difference_low": float, "difference_high": float, "won": int, "lost": int,
-    "p": float, "p_adjusted": float, "detectable": float, "data_rows": int, "data_tokens": int, "data_correct": float,
+    "truncated": int, "failed": int, "flags": str, "difference": float, "difference_low": float,
+    "difference_high": float, "won": int, "lost": int, "p": float, "p_adjusted": float, "detectable": float,
+    "data_rows": int, "data_tokens": int, "data_correct": float,
 }  # fmt: skip
 """Columns of `records` and their types."""
 
@@ -147,7 +133,8 @@ def records(table: Mapping[str, Any]) -> list[dict[str, Any]]:
             values = [
                 row["label"],
                 task,
-                *(score.get(key) for key in ("score", "low", "high", "n", "unparseable", "truncated")),
+                *(score.get(key) for key in ("score", "low", "high", "n", "unparseable", "truncated", "failed")),
+                "; ".join(problems(score)) if score and task != AVERAGE else None,
                 *(difference.get(key) for key in ("value", "low", "high")),
                 *(test.get(key) for key in ("won", "lost", "p", "adjusted", "detectable")),
                 data.get("rows"),
@@ -156,12 +143,6 @@ def records(table: Mapping[str, Any]) -> list[dict[str, Any]]:
             ]
             found.append(dict(zip(RECORD, values, strict=True)))
     return found
-
-
-def counts(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, int | None]:
-    """n, unparseable and truncated over all tasks of a row."""
-    single = [entry for task, entry in scores.items() if task != AVERAGE]
-    return {key: sum(one[key] for one in single) if single else None for key in ("n", "unparseable", "truncated")}
 
 
 def columns(table: Mapping[str, Any]) -> Sequence[str]:

@@ -6,13 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gra_train.reporting.markup import cells, header
+from gra_train.reporting.markup import cells, header, shown_counts
 
 PLAIN_WIDTH = 160
 """Columns when nobody's terminal decides."""
 
 
-HEADS = {"unparseable": "unpar-\nseable", "truncated": "trun-\ncated", "won : tied : lost": "won : tied\n: lost"}
+HEADS = {
+    "unparseable": "unpar-\nseable",
+    "truncated": "trun-\ncated",
+    "not answered": "not an-\nswered",
+    "won : tied : lost": "won : tied\n: lost",
+}
 
 
 def show(result: Path) -> None:
@@ -31,7 +36,7 @@ def draw(table: Mapping[str, Any], console: Any) -> None:
     head = [HEADS.get(name, name.replace(" ", "\n")) for name in header(table)]
     head[0] = header(table)[0]
     rows = [cells(row, table, brief=True) for row in table["rows"]]
-    tasks, counts, doubt = slice(3, 3 + len(table["tasks"])), slice(-2, None), slice(-2, None)
+    tasks, counts, doubt = slice(3, 3 + len(table["tasks"])), slice(-len(shown_counts(table)), None), slice(-2, None)
     for hidden in (slice(0, 0), tasks, counts, doubt):  # what a narrow terminal leaves out is in table.md
         for row in (head, *rows):
             del row[hidden]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gra_train.evaluation.statistics import AVERAGE, Answers
-from gra_train.reporting.markup import MISSING, p_value, percent, points
+from gra_train.reporting.markup import MISSING, p_value, percent, points, scored
 from gra_train.reporting.table import columns, differences, tested
 from gra_train.stages import CompareStage
 
@@ -79,7 +79,7 @@ def same_tokens(config: CompareStage, table: Mapping[str, Any], sheets: Mapping[
         tokens = [str((by_label[name]["quality"] or {}).get("tokens", MISSING)) for name in (ours, theirs)]
         for task in columns(table):
             if task in tests:
-                scores = [percent(by_label[name]["scores"].get(task), key="score") for name in (ours, theirs)]
+                scores = [scored(by_label[name]["scores"], task) for name in (ours, theirs)]
                 found.append(
                     [ours, theirs, *tokens, task.removeprefix("mini_"), *scores,
                      percent(difference.get(task), sign=True), p_value(tests[task]["adjusted"]),

@@ -93,8 +93,11 @@ def test_render_shows_what_is_there_and_what_is_missing(folder: Path, runs_dir: 
     assert "| gra ! | gra |" in text
     assert "COLLATE" not in text.split("## As published")[0], "that is the other table"
     assert "Means over seeds 0, 1 with 95% intervals" in text
-    assert "60.12 (10.00, -50.12)" in text, "printed, our GSM8K and the difference"
-    assert "in brackets ours and the difference, where a run exists (3 of 24 rows)" in text
+    assert "60.12 (10.00 [1.79, 40.42], -50.12) !" in text, (
+        "printed, our GSM8K, and the difference; over 5% unparseable"
+    )
+    assert "in brackets ours with its interval and the difference, where a run exists (3 of 24 rows)" in text
+    assert "| qwen2.5-7b alpaca seed | gsm8k | 10.00 [1.79, 40.42] ! | 10 | 3 | 0 | 0 |" in text
     assert "| GRA's data help the student over the seeds | gra - seed | +9.45 (6 pairs of cells) |" in text
     assert str(tmp_path) not in text
     assert sorted(f.name for f in path.parent.iterdir()) == sorted(FILES)
@@ -139,6 +142,14 @@ def test_the_other_formats(folder: Path, runs_dir: Path, tmp_path: Path) -> None
         r for r in rows if r["part"] == "published" and r["row"] == "qwen2.5-7b alpaca seed" and r["column"] == "gsm8k"
     ]
     assert (printed["published"], printed["ours"], printed["difference"]) == ("60.12", "10.0", "-50.12")
+    assert [printed[key] for key in ("low", "high", "questions", "unparseable", "truncated", "failed")] == [
+        "1.7876",
+        "40.415",
+        "10",
+        "3",
+        "0",
+        "0",
+    ]
     assert any(r["part"] == "mini claim" and r["note"] == "not decided at this n" for r in rows)
     svg = ET.parse(place / "figure.svg").getroot()
     titles = [e.text for e in svg.iter() if e.tag.endswith("title")]
@@ -148,13 +159,15 @@ def test_the_other_formats(folder: Path, runs_dir: Path, tmp_path: Path) -> None
 
 def test_our_average_stands_beside_the_papers_only_over_the_same_benchmarks() -> None:
     def finished(name: str, *tasks: str) -> Finished:
-        scores = {task: {"score": 0.5} for task in (*tasks, "average")}
+        scores = {task: {"score": 0.5, "n": 9, "unparseable": 0, "truncated": 0} for task in (*tasks, "average")}
         return Finished(name, {"seed": 0, "rows": [{"label": "seed", "scores": scores}]}, {}, {})
 
     recipe = Published(averages=["alpaca", "condor"], average_of=["gsm8k", "math"])
     row = {"student": "s", "alpaca": "49.32", "condor": "50.61", "ours": "e seeds={column}#seed"}
     found = [finished("e seeds=alpaca", "gsm8k", "math"), finished("e seeds=condor", "gsm8k")]
-    assert ours(row, {f.name: f for f in found}, recipe) == {"alpaca": 50.0}
+    assert {column: one["value"] for column, one in ours(row, {f.name: f for f in found}, recipe).items()} == {
+        "alpaca": 50.0
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
