@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gra_train.chat.serve import resolve
+from gra_train.chat.urls import check_urls
 from gra_train.collate.baselines.graph import ANSWERING
 from gra_train.collate.graph import rows as method_rows
 from gra_train.data.benchmarks import benchmarks
@@ -126,6 +127,7 @@ class _Builder:
     """Makes nodes; the same request gives the same node."""
 
     def __init__(self, config: Config) -> None:
+        check_urls(config)
         self.config = config = change(config, pool=resolve(config.pool), evaluation=located(config.evaluation))
         self.ledger = str(Path(config.runs_dir) / "ledger")
         self.made: dict[str, Node] = {}

@@ -23,7 +23,10 @@ class Remote(Protocol):
 
     name: str
     settings: Model
-    fingerprint: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the weights, for the ledger's keys."""
 
     @property
     def width(self) -> float:
@@ -34,14 +37,15 @@ class Remote(Protocol):
 
     async def close(self) -> None: ...
 
-    def trust(self) -> None:
-        """It has answered before."""
+    def trust(self, request: Request) -> None:
+        """It has answered such a request, now or before."""
 
     def report(self) -> list[dict[str, Any]]:
         """What its endpoints did."""
 
     async def answers(self, requests: Sequence[Request]) -> tuple[list[Any], float]:
-        """Answers to one request, or to completions that differ in `sample` alone; and the seconds they took."""
+        """Answers to one request, or to completions that differ in `sample` alone; and the seconds that the model took
+        for them: behind servers the last try's, without waits."""
 
 
 class Asking:
@@ -84,7 +88,7 @@ class Asking:
             else:
                 asked |= missing.keys()
                 records |= await self._record(model, missing)
-        model.trust()
+        model.trust(requests[0])
         answers = [decode(records[key] or [], key) for key in keys]
         for key, request, answer in zip(keys, requests, answers, strict=True):
             self._usage.add(name, request.purpose, answer, from_ledger=key not in asked, story=story)
@@ -98,12 +102,14 @@ class Asking:
         try:
             answers, seconds = await model.answers(list(missing.values()))
             records = {key: encode(answer) for key, answer in zip(missing, answers, strict=True)}
-            for key, request in missing.items():
+            for (key, request), answer in zip(missing.items(), answers, strict=True):
                 self._ledger.put(
                     key, records[key], kind="completion" if isinstance(request, Completion) else "likelihood",
-                    model=model.name, purpose=request.purpose, latency_ms=round(1000 * seconds),
+                    model=model.name, purpose=request.purpose,
+                    latency_ms=None if answer.failed else round(1000 * seconds),
                 )  # fmt: skip
-                self._usage.took(model.name, request.purpose, seconds)
+                if not answer.failed:
+                    self._usage.took(model.name, request.purpose, seconds)
             return records
         finally:
             for key in missing:

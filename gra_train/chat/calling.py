@@ -4,21 +4,28 @@ A call that fails gives its slot back, waits (longer each time, at random) and q
 endpoint. A try counts against `retries` only if that endpoint has *answered other calls* since this one's last try: an
 outage is no request's fault, and `Endpoints` ends the run if it lasts. Where there are no other calls, a few words are
 sent to see whether it would. 429 never counts.
+
+An endpoint that is not `known` (endpoints.py) is greeted first, once for all who wait for it, and called only if it is
+who it should be.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
+from gra_train.chat import dialects
 from gra_train.chat.endpoints import Endpoint, Endpoints
 from gra_train.chat.protocol import ModelError
 from gra_train.chat.wire import FAILURES, Wire
+from gra_train.errors import UserError
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 ENDLESS = 200
 """The status of a RefusedError for an answer that was longer than anybody would read."""
@@ -38,7 +45,8 @@ class RefusedError(ModelError):
 
 @dataclass(slots=True)
 class _Outcome(Generic[T]):
-    """answers: the one value that was read, or none. status, text: of what may be a refusal; cause: of no answer."""
+    """answers: the one value that was read, or none. status, text: of what may be a refusal; cause: of no answer.
+    throttled: no fault of the request's, whatever it was."""
 
     answers: tuple[T, ...] = ()
     seconds: float = 0.0
@@ -49,12 +57,20 @@ class _Outcome(Generic[T]):
 
 
 class Caller:
-    """Calls `endpoints` of one model over `wire`. `calls` and `retried` count what went over it."""
+    """Calls `endpoints` of one model over `wire`. `calls` and `retried` count what went over it.
 
-    def __init__(self, name: str, endpoints: Endpoints, wire: Wire, *, retries: int, served_name: str = "") -> None:
+    meet: whether an endpoint that is not known is there and is who it should be; raises UserError where it is not.
+    """
+
+    def __init__(
+        self, name: str, endpoints: Endpoints, wire: Wire, *, retries: int, served_name: str = "",
+        meet: Callable[[Endpoint], Awaitable[bool]],
+    ) -> None:  # fmt: skip
         self.name, self.endpoints, self.wire = name, endpoints, wire
         self._retries, self._served_name = retries, served_name or name
+        self._meet = meet
         self._greetings: dict[str, asyncio.Task[bool]] = {}
+        self._meetings: dict[str, asyncio.Task[None]] = {}
         self.calls = self.retried = 0
 
     async def call(
@@ -80,7 +96,7 @@ class Caller:
                 endpoint = await self.endpoints.take()
                 try:
                     body = body_of()
-                    outcome = await self._try(endpoint, verb, body, read)
+                    outcome = await self._stranger(endpoint) or await self._try(endpoint, verb, body, read)
                 finally:
                     self.endpoints.give(endpoint)
                 if outcome.answers:
@@ -106,6 +122,23 @@ class Caller:
                     await asyncio.sleep(longest * random.uniform(0.5, 1.0))
         finally:
             self.endpoints.end()
+
+    async def _stranger(self, endpoint: Endpoint) -> _Outcome[Any] | None:
+        """None where the endpoint is known by now; else why it is not called."""
+        if not endpoint.known:
+            if endpoint.url not in self._meetings:
+                self._meetings[endpoint.url] = asyncio.ensure_future(self._introduce(endpoint))
+            await asyncio.shield(self._meetings[endpoint.url])
+        return None if endpoint.known else _Outcome(cause=endpoint.cause, throttled=True)
+
+    async def _introduce(self, endpoint: Endpoint) -> None:
+        try:
+            endpoint.known = await self._meet(endpoint)
+        except UserError as error:
+            endpoint.expel(str(error))
+            log.error("model %r: %s is taken out for good: %s", self.name, endpoint.url, error)
+        finally:
+            del self._meetings[endpoint.url]
 
     async def _answers(self, endpoint: Endpoint, verb: str) -> bool:
         """Whether the endpoint answers something simple; asked once for all who wonder at the same time."""
@@ -140,10 +173,10 @@ class Caller:
                 return _Outcome((value,), now - started)
         except FAILURES as error:
             cause = self.wire.cause(error)
-            endpoint.note_failure(monotonic(), cause)
+            endpoint.note_failure(monotonic(), cause, gone=self.wire.gone(error))
             return _Outcome(cause=cause)
-        text = self.wire.scrub(answer.text())
-        cause = f"status {answer.status}: {text}"
+        said = self.wire.scrub(answer.text())
+        cause, text = f"status {answer.status}: {said}", dialects.without_echo(body, said)
         if answer.status == 429 or (answer.status == 503 and answer.retry_after):
             endpoint.note_throttle(started, monotonic(), cause, answer.retry_after)
             return _Outcome(cause=cause, throttled=True)

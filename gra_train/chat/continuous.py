@@ -51,7 +51,7 @@ class ContinuousModel:
     async def open(self, ledger: Path) -> None:
         """Weights are read at the first request."""
 
-    def trust(self) -> None:
+    def trust(self, request: Request) -> None:
         """Nothing to learn: what is in this process is there."""
 
     def report(self) -> list[dict[str, Any]]:

@@ -14,7 +14,10 @@ refuses by name is left out from then on, and one that it ignores shows in its a
 
 from __future__ import annotations
 
+import json
 import re
+from functools import cache
+from itertools import takewhile
 from typing import Any
 
 _OWNERS = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llama.cpp", "llama.cpp": "llama.cpp"}
@@ -64,8 +67,50 @@ def constraint(server: str, regex: str | None, schema: Any) -> dict[str, Any]:
 
 
 def refused_field(body: dict[str, Any], text: str) -> str | None:
-    """The optional field of the request that this refusal is about."""
-    return next((f for f in OPTIONAL if f in body and re.search(rf"\b{f}\b", text)), None)
+    """The optional field of the request that this refusal is about: named as a parameter, not merely mentioned."""
+    return next((f for f in OPTIONAL if f in body and _named(f).search(text)), None)
+
+
+@cache
+def _named(field: str) -> re.Pattern[str]:
+    """A field as servers speak of it: `'seed'` (pydantic's loc, param, a set of unknown fields; but not the key of an
+    object that is sent back), "argument supplied: seed", "unknown field seed", "seed: Extra inputs are not permitted",
+    "does not support seed", "n > 1"."""
+    name, gap = rf"(?<![\w\\]){field}\b", r"[^\w\\]{1,3}"  # no "n" of an escaped line end
+    return re.compile(
+        rf"(?P<quote>[\"'`]){field}(?P=quote)(?!\s*:)"
+        rf"|\b(?:body|param(?:eter)?s?|fields?|arguments?|propert(?:y|ies)|options?)(?: supplied| named?)?{gap}{name}"
+        rf"|\b(?:unknown|unexpected|unsupported|unrecogni[sz]ed|invalid|extra){gap}{name}"
+        rf"|(?:\bnot|n['’]t|\bwithout) (?:support|accept|allow|take|know)(?:ed|ing)?(?: for)?(?: the)? {name}"
+        rf"|{name}{gap}(?:(?:is|are|was) )?(?:not |un(?:known|supported|expected|recogni)|extra|must|can(?:not| only))"
+        + (r"|(?<![\w\\])n\s*(?:>|!=|>=)\s*1" if field == "n" else ""),
+        re.IGNORECASE,
+    )
+
+
+_ECHO = 12
+"""Characters of a prompt by which it is known when it is sent back; one of fewer letters might be any word."""
+
+
+def without_echo(body: dict[str, Any], text: str) -> str:
+    """A refusal without what it repeats of the request's texts, whole or cut: these say nothing of the server."""
+    said = [m.get("content") for m in body.get("messages", ())] + [body.get("prompt")]
+    for one in (text for text in said if isinstance(text, str)):
+        forms = {one, repr(one)[1:-1], json.dumps(one)[1:-1], json.dumps(one, ensure_ascii=False)[1:-1]}
+        for beginning in {form[:_ECHO] for form in forms if len(form) >= _ECHO}:
+            while (start := text.find(beginning)) >= 0:
+                text = f"{text[:start]}...{text[start + max(_shared(text[start:], form) for form in forms) :]}"
+    return text
+
+
+def _shared(a: str, b: str) -> int:
+    """Characters that both begin with."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+
+
+def denies_likelihoods(text: str) -> bool:
+    """Is this refusal about the log-probabilities of a prompt?"""
+    return re.search(r"\becho\b|log_?prob|log-prob", text, re.IGNORECASE) is not None
 
 
 def too_long(text: str) -> bool:

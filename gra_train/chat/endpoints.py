@@ -5,6 +5,8 @@
 - A circuit breaker takes an endpoint out after `_STREAK` failures in a row (no connection, time-out, 5xx, an answer
   that is none). After a while it gets one call to show what it can; the while grows from 1 to 30 seconds.
 - Retry-After pauses the endpoint that sent it.
+- An endpoint that is gone (taken out, or no connection to it) is a stranger when it comes back: `known` is then False
+  until it has been greeted again. One that turns out to be another model is taken out for good (`expel`).
 - When no endpoint has answered for `give_up_s`, though all were tried, every waiting call fails: the run stops.
 """
 
@@ -34,18 +36,20 @@ class Endpoint:
         self.failing_since: float | None = None
         self.cause = ""
         self.refusing = False  # its last word was 429
+        self.known = False  # greeted, and its weights are the known ones
+        self.expelled = False
         self._streak = 0
         self._out_s = 0.0
         self._next = 0.0  # no call before: Retry-After, or the circuit breaker
 
     @property
     def out(self) -> bool:
-        """Taken out by the circuit breaker, until a call shows that it answers again."""
-        return self._streak >= _STREAK
+        """Taken out: by the circuit breaker, until a call shows that it answers again, or for good."""
+        return self.expelled or self._streak >= _STREAK
 
     def ready_at(self, now: float) -> float | None:
-        """The time from which it takes a call (`now` or later); None: when one of its calls has ended."""
-        if self.busy >= (1 if self.out else self.limit.value):
+        """The time from which it takes a call (`now` or later); None: when one of its calls has ended, or never."""
+        if self.expelled or self.busy >= (1 if self.out else self.limit.value):
             return None
         return max(now, self._next)
 
@@ -60,14 +64,20 @@ class Endpoint:
             self._next = now
         self.failing_since, self.cause, self.refusing, self._streak, self._out_s = None, "", False, 0, 0.0
 
-    def note_failure(self, now: float, cause: str) -> None:
+    def note_failure(self, now: float, cause: str, *, gone: bool = False) -> None:
+        """gone: nobody took the connection."""
         self.failed += 1
         self._failing(now, cause, refusing=False)
         was_out = self.out
         self._streak += 1
+        self.known = self.known and not (gone or self.out)
         if self.out and (now >= self._next or not was_out):  # calls sent before it was taken out say nothing new
             self._out_s = min(_LONGEST_OUT_S, 2 * self._out_s or _FIRST_OUT_S)
             self._next = now + self._out_s * random.uniform(0.8, 1.2)
+
+    def expel(self, cause: str) -> None:
+        """It is not who it should be: no call goes there any more."""
+        self.expelled, self.known, self.cause = True, False, cause
 
     def note_throttle(self, started: float, now: float, cause: str, wait_s: float) -> None:
         self.throttled += 1
@@ -98,7 +108,7 @@ class Endpoints:
     @property
     def width(self) -> float:
         """Calls that may be in flight at once."""
-        return sum(e.limit.value for e in self.all)
+        return sum(e.limit.value for e in self.all if not e.expelled) or 1
 
     def begin(self) -> None:
         """A call starts to be wanted (its tries, and the waits between them, are all one call)."""
@@ -159,7 +169,7 @@ class Endpoints:
         """No endpoint has answered for too long. One that still works on calls counts as failing only once its circuit
         breaker is open, or while it says 429."""
         since = 0.0
-        for endpoint in self.all:
+        for endpoint in (e for e in self.all if not e.expelled):
             if endpoint.failing_since is None or not (endpoint.out or endpoint.refusing):
                 return False
             since = max(since, endpoint.failing_since)
@@ -173,6 +183,10 @@ class Endpoints:
 
     def _obituary(self) -> ModelError:
         found = "; ".join(f"{e.url}: {e.cause}" for e in self.all)
+        if all(e.expelled for e in self.all):
+            return ModelError(
+                f"model {self.name!r}: every endpoint was taken out ({found}). What was answered is kept."
+            )
         return ModelError(
             f"model {self.name!r}: none of its endpoints has answered for {self._give_up_s:g} s ({found}). What was "
             "answered is kept: bring a server back and run again."

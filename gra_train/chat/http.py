@@ -17,21 +17,23 @@ import logging
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
-from gra_train.chat import dialects, identity
+from gra_train.chat import dialects
 from gra_train.chat.calling import ENDLESS, Caller, RefusedError
-from gra_train.chat.endpoints import Endpoint, Endpoints
+from gra_train.chat.endpoints import Endpoints
 from gra_train.chat.evidence import Evidence
 from gra_train.chat.exchange import body_of, constraint_of, keeps, replies_of
+from gra_train.chat.greeting import Greeter
 from gra_train.chat.protocol import Completion, Likelihood, Message, ModelError, Reply, TokenLogProbs, is_raw
 from gra_train.chat.templates import likelihood_ids, load_tokenizer, merge_system, prompt_ids, prompt_text
+from gra_train.chat.urls import base_urls
 from gra_train.chat.wire import FAILURES, Wire
-from gra_train.errors import UserError, nearest
+from gra_train.errors import UserError
 from gra_train.schema import Model
 
 log = logging.getLogger(__name__)
+_NO_COMPLETIONS = {404, 405, 501}  # there is no raw completion
 _HOPELESS = {301, 302, 303, 307, 308, 401, 403, 404, 405}  # no other request would fare better
 
 
@@ -45,28 +47,26 @@ class HttpModel:
         self.name = model.name
         self.settings = model
         self.served_name = model.served_name or model.name
-        self.fingerprint = ""
+        self._verb = "completions" if model.api == "completions" else "chat/completions"
         self.endpoints = Endpoints(
-            model.name, _urls(model), max_concurrency=model.max_concurrency, give_up_s=model.give_up_s
+            model.name, base_urls(model), max_concurrency=model.max_concurrency, give_up_s=model.give_up_s
         )
         self._wire = Wire(model)
+        self._greeter = Greeter(model, self._wire, served_name=self.served_name, verb=self._verb)
         self.caller = Caller(
-            model.name, self.endpoints, self._wire, retries=model.retries, served_name=self.served_name
-        )
+            model.name, self.endpoints, self._wire, retries=model.retries, served_name=self.served_name,
+            meet=self._greeter.met,
+        )  # fmt: skip
         self.unconstrained = 0
         """answers that broke their regular expression or JSON schema"""
-        self._verb = "completions" if model.api == "completions" else "chat/completions"
         if model.api == "completions" and not model.path:
             raise UserError(f"model {model.name!r}: api=completions renders prompts on our side; {_NEEDS_TOKENIZER}")
-        self.window: int | None = None
-        """tokens of prompt and answer together, where a server says it"""
-        self._server = ""
         self._unknown: set[str] = set()  # optional fields that the server does not take
         self._warned: set[str] = set()
         self._texts_only = False  # raw completion takes a text, no token ids
         self._merge_system = False
         self._system: asyncio.Future[bool] | None = None
-        self._evidence = Evidence()
+        self._evidence, self._scored = Evidence(), Evidence()  # of completions, of likelihoods
         self._stops = model.on_failed_call == "stop"
 
     @cached_property
@@ -79,9 +79,19 @@ class HttpModel:
             )
         return load_tokenizer(self.settings)
 
-    def trust(self) -> None:
+    @property
+    def fingerprint(self) -> str:
+        return self._greeter.fingerprint
+
+    @property
+    def window(self) -> int | None:
+        """Tokens of prompt and answer together, where a server says it."""
+        return self._greeter.window
+
+    def trust(self, request: Completion | Likelihood) -> None:
         """The model is known to answer (the ledger has answers of it)."""
         self._evidence.answered = True
+        self._scored.answered = self._scored.answered or isinstance(request, Likelihood)
 
     async def open(self, folder: Path) -> None:
         """Connect, see who answers, and check that the weights are those that are known in `folder` (the ledger's).
@@ -89,13 +99,12 @@ class HttpModel:
         Raises UserError if no endpoint is there, or one refuses the key, does not serve the model or has other weights.
         """
         self._wire.open()
+        self._greeter.folder = folder
         try:
-            found = await asyncio.gather(*(self._greet(endpoint) for endpoint in self.endpoints.all))
+            found = await asyncio.gather(*(self._greeter.greet(endpoint) for endpoint in self.endpoints.all))
             for endpoint, there in zip(self.endpoints.all, found, strict=True):
                 if there:
-                    known = self.settings.revision and not self._server  # hosted, or a server that has none to give
-                    probe = [] if known else await self._probe(endpoint)
-                    self.fingerprint = identity.fingerprint(folder, self.settings, self.served_name, probe)
+                    endpoint.known = await self._greeter.recognise(endpoint)
                 elif any(found):
                     log.warning("model %r: %s does not answer (%s); going on", self.name, endpoint.url, endpoint.cause)
         except BaseException:
@@ -108,42 +117,6 @@ class HttpModel:
 
     async def close(self) -> None:
         await self._wire.close()
-
-    async def _greet(self, endpoint: Endpoint) -> bool:
-        """Is the endpoint there? Learns from GET /models which server it is."""
-        try:
-            answer = await self._wire.get(f"{endpoint.url}/models")
-            listing = answer.json() if answer.status == 200 else {}
-        except FAILURES as error:
-            endpoint.note_failure(monotonic(), self._wire.cause(error))
-            return isinstance(error, ValueError)
-        if answer.status in (401, 403):
-            named = self.settings.api_key_env or "none is set: name its environment variable in api_key_env"
-            raise UserError(
-                f"model {self.name!r}: {endpoint.url} refuses the API key ({named}), status {answer.status}"
-            )
-        self._server, names = dialects.recognise(listing)
-        self.window = dialects.listed_window(listing, self.served_name) or self.window
-        if self._server in dialects.LISTS_ITS_MODELS and self.served_name not in names:
-            raise UserError(
-                f"model {self.name!r}: {endpoint.url} does not serve {self.served_name!r}."
-                f"{nearest(self.served_name, names)} It serves: {', '.join(names)}. Set served_name."
-            )
-        return True
-
-    async def _probe(self, endpoint: Endpoint) -> identity.Probe:
-        """The likeliest first tokens of the answer to a fixed prompt; [] where the server does not say."""
-        body: dict[str, Any] = {"model": self.served_name, "temperature": 0, "max_tokens": identity.TOKENS}
-        if self._verb == "completions":
-            body |= {"prompt": identity.PROMPT, "logprobs": identity.TOP}
-        else:
-            turns = [{"role": "user", "content": identity.PROMPT}]
-            body |= {"messages": turns, "logprobs": True, "top_logprobs": identity.TOP}
-        try:
-            answer = await self._wire.post(f"{endpoint.url}/{self._verb}", body)
-            return dialects.first_choices(answer.json()["choices"][0]) if answer.status == 200 else []
-        except (*FAILURES, KeyError, IndexError, TypeError, AttributeError):
-            return []
 
     @property
     def width(self) -> float:
@@ -159,15 +132,17 @@ class HttpModel:
         ]  # fmt: skip
 
     async def answers(self, requests: Sequence[Completion | Likelihood]) -> tuple[list[Reply | TokenLogProbs], float]:
-        """Answers to one request, or to completions that differ in `sample` alone; and the seconds they took."""
+        """Answers to one request, or to completions that differ in `sample` alone; and the seconds that the server took
+        for the last try."""
         completions = [r for r in requests if isinstance(r, Completion)]
         if completions:
             replies, seconds = await self._complete(completions)
             return [*replies], seconds
         (request,) = requests
         assert isinstance(request, Likelihood)
-        began = monotonic()
-        return [await self.log_likelihood(*likelihood_ids(self.tokenizer, request))], monotonic() - began
+        ids = likelihood_ids(self.tokenizer, request)
+        answer, seconds = await self._score(*ids, may_fail=request.may_fail)
+        return [answer], seconds
 
     async def complete(self, request: Completion) -> Reply:
         """One answer. Raises ModelError where nothing is answered, or (on_failed_call=stop) where this is not."""
@@ -177,7 +152,7 @@ class HttpModel:
         """One call with `n`, or one each where there is no `n`."""
         first = requests[0]
         verb = "completions" if is_raw(first.messages) else self._verb
-        n = 1 if "n" in self._unknown or self._server in dialects.ONE_ANSWER else len(requests)
+        n = 1 if "n" in self._unknown or self._greeter.server in dialects.ONE_ANSWER else len(requests)
         limit: int | None = first.sampling.max_tokens
 
         async def adapt(body: dict[str, Any], status: int, text: str) -> bool:
@@ -217,10 +192,17 @@ class HttpModel:
     async def log_likelihood(self, prompt_ids: list[int], continuation_ids: list[int]) -> TokenLogProbs:
         """Log-probabilities of the prompt's last tokens, through `prompt_logprobs` (vLLM) or `echo` (the OpenAI way).
 
-        Raises ModelError if the server offers neither.
+        Raises ModelError if the server offers neither, or does not answer.
         """
+        return (await self._score(prompt_ids, continuation_ids, may_fail=False))[0]
+
+    async def _score(
+        self, prompt_ids: list[int], continuation_ids: list[int], *, may_fail: bool
+    ) -> tuple[TokenLogProbs, float]:
+        """As `log_likelihood`, and the seconds it took. may_fail: a request that is not answered though others are is
+        marked as failed, as a completion is."""
         if not continuation_ids:
-            return TokenLogProbs(())
+            return TokenLogProbs(()), 0.0
         ids = prompt_ids + continuation_ids
         body = {"model": self.served_name, "prompt": ids, "temperature": 0, "max_tokens": 1}
         body |= {"echo": True, "logprobs": 1, "prompt_logprobs": 0}
@@ -228,24 +210,36 @@ class HttpModel:
         async def adapt(body: dict[str, Any], status: int, text: str) -> bool:
             return False
 
-        values, cause = None, "it knows neither prompt_logprobs nor echo"
+        read = len(prompt_ids)
+        self._scored.begin()
         try:
-            values, _ = await self.caller.call(
+            values, seconds = await self.caller.call(
                 "completions", lambda: body, lambda data: dialects.prompt_logprobs(data, ids), adapt
             )
+            if values is None:
+                raise self._no_likelihoods("it knows neither prompt_logprobs nor echo")
+            self._scored.answer()
         except RefusedError as error:
-            if not error.status:
-                raise
             if dialects.too_long(error.text):  # as in process: what is beyond the window has no probability
-                values = [float("-inf")] * len(ids)
-            cause = str(error)
-        if values is None:
-            raise ModelError(
-                f"model {self.name!r}: the server gives no log-probabilities of a prompt ({cause}); score with a model "
-                "in process, or with vLLM."
-            )
+                values, seconds, read = [float("-inf")] * len(ids), 0.0, 0
+            elif error.status in _NO_COMPLETIONS or dialects.denies_likelihoods(error.text):
+                raise self._no_likelihoods(str(error)) from None
+            elif error.status in _HOPELESS or self._stops or not may_fail:
+                raise
+            else:
+                await self._scored.tolerate(error)
+                self._warn("refused", "%s (it answers others: this likelihood counts as missing)", error)
+                return TokenLogProbs((), failed=True), 0.0
+        finally:
+            self._scored.end()
         texts = self.tokenizer.batch_decode([[t] for t in continuation_ids]) if self.settings.path else []
-        return TokenLogProbs(tuple(values[len(prompt_ids) : len(ids)]), tuple(texts))
+        return TokenLogProbs(tuple(values[len(prompt_ids) : len(ids)]), tuple(texts), prompt_tokens=read), seconds
+
+    def _no_likelihoods(self, cause: str) -> ModelError:
+        return ModelError(
+            f"model {self.name!r}: the server gives no log-probabilities of a prompt ({cause}); score with a model "
+            "in process, or with vLLM."
+        )
 
     def _body(self, request: Completion, n: int, limit: int | None) -> dict[str, Any]:
         prompt: dict[str, Any]
@@ -261,7 +255,7 @@ class HttpModel:
             )
         else:
             prompt = {"messages": merge_system(request.messages) if self._merge_system else request.messages}
-        body = body_of(request, model=self.served_name, prompt=prompt, server=self._server, n=n, limit=limit)
+        body = body_of(request, model=self.served_name, prompt=prompt, server=self._greeter.server, n=n, limit=limit)
         for field in self._unknown:
             body.pop(field, None)
         return body
@@ -338,13 +332,3 @@ _NO_CONSTRAINTS = "the server does not keep answers to %s; they are parsed as th
 
 def _ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     return prompt_ids(tokenizer, [messages])[0]
-
-
-def _urls(model: Model) -> list[str]:
-    urls = [url.strip().rstrip("/") for url in model.url.split(",") if url.strip()]
-    for url in urls:
-        if not url.startswith(("http://", "https://")):
-            raise UserError(f"model {model.name!r}: url={url!r} should look like http://localhost:8000/v1")
-        if urls.count(url) > 1:
-            raise UserError(f"model {model.name!r}: url names {url} twice")
-    return urls

@@ -60,16 +60,22 @@ def encode(answer: Answer) -> list[Any]:
     if isinstance(answer, Reply):
         value = [answer.text, answer.finish, answer.prompt_tokens, answer.completion_tokens]
         return value if answer.logprobs is None else [*value, encode(answer.logprobs)]
-    return [list(answer.logprobs), list(answer.tokens)]
+    if answer.failed:
+        return [None, [], answer.prompt_tokens]
+    value = [list(answer.logprobs), list(answer.tokens)]
+    return [*value, answer.prompt_tokens] if answer.prompt_tokens else value
 
 
 def decode(value: list[Any], key: bytes = b"") -> Answer:
     """key: where the ledger has it (see `key_in_batch`), for the record of where a row came from."""
-    if len(value) > 2:
+    if isinstance(value[0], str):
         text, finish, prompt, written, *scores = value
         return Reply(text, finish, prompt, written, _log_probs(scores[0], b"") if scores else None, key)
     return _log_probs(value, key)
 
 
 def _log_probs(value: list[Any], key: bytes) -> TokenLogProbs:
-    return TokenLogProbs(tuple(float("-inf") if v is None else v for v in value[0]), tuple(value[1]), key=key)
+    prompt = value[2] if len(value) > 2 else 0
+    if value[0] is None:
+        return TokenLogProbs((), (), key, prompt, failed=True)
+    return TokenLogProbs(tuple(float("-inf") if v is None else v for v in value[0]), tuple(value[1]), key, prompt)

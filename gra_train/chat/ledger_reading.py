@@ -21,13 +21,14 @@ _BYTES = 1 << 26  # a row group is written earlier if its texts are long
 
 @dataclass
 class Count:
-    """answers (a batch has several), tokens, bytes on disk, truncated answers, and when (Unix time)."""
+    """answers (a batch has several), tokens, bytes on disk, truncated and failed answers, and when (Unix time)."""
 
     answers: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     scored_tokens: int = 0
     truncated: int = 0
+    failed: int = 0
     bytes: float = 0.0
     first: int = 1 << 40
     last: int = 0
@@ -75,8 +76,10 @@ def _count(counts: dict[tuple[str, str, str], Count], record: Record, size: int)
         count.bytes += size / max(1, len(answers))
         count.first, count.last = min(count.first, record.seconds), max(count.last, record.seconds)
         count.answers += answer is not None
-        if isinstance(answer, Reply):
+        if answer is not None:
             count.prompt_tokens += answer.prompt_tokens
+            count.failed += answer.failed
+        if isinstance(answer, Reply):
             count.completion_tokens += answer.completion_tokens
             count.truncated += answer.finish == "length"
         elif answer is not None:
@@ -147,5 +150,6 @@ def _rows(key: bytes, record: Record) -> Iterator[dict[str, Any]]:
             "purpose": purpose, "time": record.seconds, "latency_ms": record.latency_ms,
             "logprobs": scores and scores.logprobs, "tokens": scores and scores.tokens,
             **({"text": answer.text, "finish": answer.finish, "prompt_tokens": answer.prompt_tokens,
-                "completion_tokens": answer.completion_tokens} if isinstance(answer, Reply) else {}),
+                "completion_tokens": answer.completion_tokens} if isinstance(answer, Reply)
+               else {"finish": "failed" if answer.failed else None, "prompt_tokens": answer.prompt_tokens or None}),
         }  # fmt: skip

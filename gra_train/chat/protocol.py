@@ -74,11 +74,13 @@ class Likelihood:
 
     The continuation is tokenised apart from the prompt, so that the boundary is exact; after a `raw` text together with
     it, as lm-eval does (spaces at the end of the text then count to the continuation).
+    may_fail: who asks can do without the answer (TokenLogProbs.failed) where the server does not give this one.
     """
 
     messages: tuple[Message, ...]
     continuation: str
     purpose: str = field(default="", compare=False)
+    may_fail: bool = field(default=False, compare=False)
 
 
 Request = Completion | Likelihood
@@ -96,17 +98,33 @@ class Reply(Record):
     logprobs: TokenLogProbs | None = None
     key: bytes = field(default=b"", compare=False)
 
+    @property
+    def failed(self) -> bool:
+        return self.finish == "failed"
+
 
 @dataclass(frozen=True, slots=True)
 class TokenLogProbs(Record):
-    """Natural-log probabilities, one per continuation token, with the tokens' texts (same length)."""
+    """Natural-log probabilities, one per continuation token, with the tokens' texts (same length).
+
+    prompt_tokens: read in front of them, where that is paid for (behind a server). failed: as a Reply's finish; there
+    are no log-probabilities then.
+    """
 
     logprobs: tuple[float, ...]
     tokens: tuple[str, ...] = ()
     key: bytes = field(default=b"", compare=False)
+    prompt_tokens: int = field(default=0, compare=False)
+    failed: bool = False
 
     @property
     def total(self) -> float:
+        """Raises ModelError where there are none: no answer must not pass for certainty."""
+        if self.failed:
+            raise ModelError(
+                "a likelihood is on record as not answered by its server, and cannot be done without here: `gra-train "
+                "ledger vacuum --failed` lets it be asked again."
+            )
         return float(sum(self.logprobs))
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from gra_train.chat import engines
 from gra_train.chat.guard import SECRET
 from gra_train.chat.identity import OURS
+from gra_train.chat.urls import base_urls
 from gra_train.errors import UserError
 from gra_train.locate import adapter_base, fingerprint, model_folder
 from gra_train.schema import Model, Pool, Serve
@@ -81,6 +82,7 @@ def resolve(pool: Pool) -> Pool:
     """The pool with each model's `serve` complete ({}: no server of ours). Raises UserError for what cannot be."""
 
     def complete(model: Model, path: str) -> Model:
+        base_urls(model)
         serve = overlaid(pool.serve, model.serve, f"{path}.serve.")
         if model.serve and model.url:
             raise UserError(f"{path}: url= names a server that runs already, serve= one to be started: choose one.")

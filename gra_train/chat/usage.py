@@ -21,7 +21,10 @@ _STEP = log(1.05)  # percentiles are exact to 5%, in a few hundred numbers howev
 
 @dataclass
 class Count:
-    """asked: requests of stories. from_ledger: those answered from disk (the others were computed or called)."""
+    """asked: requests of stories. from_ledger: those answered from disk (the others were computed or called).
+
+    prompt_tokens: of completions, and of likelihoods behind servers, where they are paid for.
+    """
 
     asked: int = 0
     from_ledger: int = 0
@@ -34,11 +37,11 @@ class Count:
     def add(self, answer: Answer, *, from_ledger: bool) -> None:
         self.asked += 1
         self.from_ledger += from_ledger
+        self.prompt_tokens += answer.prompt_tokens
+        self.failed += answer.failed
         if isinstance(answer, Reply):
-            self.prompt_tokens += answer.prompt_tokens
             self.completion_tokens += answer.completion_tokens
             self.truncated += answer.finish == "length"
-            self.failed += answer.finish == "failed"
         else:
             self.scored_tokens += len(answer.logprobs)
 
@@ -161,4 +164,5 @@ def _merge(into: Counts, more: Counts) -> None:
 def _money(count: Count, price_in: float | None, price_out: float | None) -> float | None:
     if price_in is None or price_out is None:
         return None
-    return round((count.prompt_tokens * price_in + count.completion_tokens * price_out) / 1e6, 6)
+    read = count.prompt_tokens + count.scored_tokens  # what is scored is sent as part of the prompt (as in estimate.py)
+    return round((read * price_in + count.completion_tokens * price_out) / 1e6, 6)

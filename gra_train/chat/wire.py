@@ -115,6 +115,11 @@ class Wire:
         retry_after = seconds(response.headers.get("Retry-After")) if response.status != 200 else 0.0
         return Answer(response.status, data, retry_after)
 
+    @staticmethod
+    def gone(error: BaseException) -> bool:
+        """Nobody took the connection: who answers there next may be another server."""
+        return isinstance(error, aiohttp.ClientConnectorError)
+
     def cause(self, error: BaseException) -> str:
         """Short words for an error: its str, never its repr, where aiohttp keeps the request's headers."""
         if isinstance(error, aiohttp.ConnectionTimeoutError):

@@ -83,6 +83,9 @@ def _call(number: int, call: Exchange, rubrics: set[str]) -> Iterator[Line]:
         yield "rubric" if message["role"] == "system" else "", _indented(message["role"], message["content"])
     if isinstance(call.answer, TokenLogProbs):
         assert not isinstance(call.request, Completion)
+        if call.answer.failed:
+            yield "bad", f"  read: {call.attempt.outcome}"
+            return
         count = len(call.answer.logprobs)
         least = f", the least likely token {min(call.answer.logprobs):.2f}" if count else ""
         yield "", _indented("scored", call.request.continuation)

@@ -11,7 +11,7 @@ from typing import Protocol
 from gra_train.chat.protocol import Likelihood, TokenLogProbs
 from gra_train.records import InstructionReview, Review
 from gra_train.synthesis import likelihood
-from gra_train.synthesis.calls import SCORED, Attempt
+from gra_train.synthesis.calls import SCORED, UNANSWERED, Attempt
 from gra_train.synthesis.generate import instruction_prompt
 from gra_train.synthesis.prompts import Prompt, Scored
 from gra_train.synthesis.telling import Telling
@@ -72,7 +72,8 @@ async def _written(telling: Telling, role: str, models: Sequence[str], prompt: P
 
 
 class LikelihoodReviewing:
-    """Reviewers are asked how likely the text is as *their own*: nothing is written, and nothing can be unparseable.
+    """Reviewers are asked how likely the text is as *their own*: nothing is written, and nothing can be unparseable but
+    what a server did not answer.
 
     An instruction is scored under the reviewer's own instruction prompt for the same keywords, a response under its own
     response prompt. The question is then "would I have written this", which suits tasks with one canonical solution;
@@ -86,14 +87,16 @@ class LikelihoodReviewing:
         scored = await _log_probs(telling, REVIEWER, models, [(instruction_prompt(telling, keywords), instruction)])
         floor = telling.synthesis.review.min_token_prob
         return [
-            InstructionReview(model, likelihood.instruction_flags(own[0], min_token_prob=floor))
+            None
+            if own is None
+            else InstructionReview(model, likelihood.instruction_flags(own[0], min_token_prob=floor))
             for model, own in zip(models, scored, strict=True)
         ]
 
     async def response(
         self, telling: Telling, keywords: Sequence[str], instruction: str, response: str
     ) -> list[Review | None]:
-        return [*await self._scores(telling, REVIEWER, telling.draw.reviewers, keywords, instruction, response)]
+        return await self._scores(telling, REVIEWER, telling.draw.reviewers, keywords, instruction, response)
 
     async def adjudicate(
         self, telling: Telling, keywords: Sequence[str], instruction: str, response: str, reviews: Sequence[Review]
@@ -109,23 +112,24 @@ class LikelihoodReviewing:
         keywords: Sequence[str],
         instruction: str,
         response: str,
-    ) -> list[Review]:
+    ) -> list[Review | None]:
         own_prompt = telling.family.response(instruction)
         texts = [(own_prompt, response), (instruction_prompt(telling, keywords), instruction)]
         scored = await _log_probs(telling, role, models, texts)
         slope = telling.synthesis.review.score_slope
         return [
-            Review(model, *likelihood.response_scores(of_response, of_instruction, slope=slope))
-            for model, (of_response, of_instruction) in zip(models, scored, strict=True)
+            None if own is None else Review(model, *likelihood.response_scores(own[0], own[1], slope=slope))
+            for model, own in zip(models, scored, strict=True)
         ]
 
 
 async def _log_probs(
     telling: Telling, role: str, models: Sequence[str], texts: Sequence[tuple[Prompt[str], str]]
-) -> list[list[TokenLogProbs]]:
-    """For each model, the log-probabilities of each text under its prompt; all asked together."""
+) -> list[list[TokenLogProbs] | None]:
+    """For each model, the log-probabilities of each text under its prompt, or None where its server did not answer one
+    of them; all asked together."""
     calls = [
-        (model, Likelihood(prompt.messages, prompt.write(text), purpose=f"{role}/{prompt.kind}"))
+        (model, Likelihood(prompt.messages, prompt.write(text), f"{role}/{prompt.kind}", may_fail=True))
         for model in models
         for prompt, text in texts
     ]
@@ -133,5 +137,6 @@ async def _log_probs(
     kinds = [prompt.kind for prompt, _ in texts] * len(models)
     for kind, (model, request), answer in zip(kinds, calls, answers, strict=True):
         key = answer.key or telling.key_of(model, request)
-        telling.trace.append(Attempt(kind, role, model, SCORED, key=key))
-    return [answers[i : i + len(texts)] for i in range(0, len(answers), len(texts))]
+        telling.trace.append(Attempt(kind, role, model, UNANSWERED if answer.failed else SCORED, key=key))
+    own = [answers[i : i + len(texts)] for i in range(0, len(answers), len(texts))]
+    return [None if any(answer.failed for answer in part) else part for part in own]

@@ -1,6 +1,6 @@
 """A deterministic OpenAI-compatible server with faults on demand, run in a process of its own.
 
-    python stub_server.py PORT_FILE [--delay SECONDS] [--port PORT]
+    python stub_server.py PORT_FILE [--delay SECONDS] [--port PORT] [--owner NAME] [--weights NAME]
 
 Answers are a hash of messages and seed. The served model's name asks for faults. `FAULTxN`: the first N calls of each
 request go wrong: 429 (with Retry-After), 500, reset, and answers that are garbage, empty, truncated, huge (10 MB),
@@ -8,7 +8,7 @@ bomb (nested JSON), gzip (a bomb too), shapeless, loris (a byte now and then). E
 refuses a system role, "400" refuses all, "poison" refuses what holds that word, "broken" answers that with 500, "key"
 wants a bearer token and sends it back, "strict" refuses expressions, "capacity8" answers 429 above 8 at a time,
 "window" has no room for max_tokens, "redirect" points elsewhere, "echo" and "vllm" return log-probabilities of the
-prompt, "able" knows n and logprobs.
+prompt ("echo-400" and "echo-500" answer so to prompts of more than 60 tokens), "able" knows n and logprobs.
 GET /stats: how often each request was received; GET /reset forgets it. GET /set?owner=vllm&weights=A&noise=0.01: who it
 says it is in GET /models, and the log-probabilities by which its weights are known.
 """
@@ -150,9 +150,11 @@ def weights() -> dict | None:
 def completions(model: str, body: dict) -> web.Response:
     if "echo" not in body:
         return web.json_response({"choices": [{"text": f"{len(body['prompt'])} tokens", "finish_reason": "stop"}]})
+    if model.startswith("echo-") and len(body["prompt"]) > 60:
+        return web.json_response({"error": "this one not"}, status=int(model[-3:]))
     values = [None, *(-0.5 * i for i in range(1, len(body["prompt"])))]
     choice: dict = {"text": "x", "finish_reason": "length"}
-    if model == "echo":
+    if model.startswith(("echo", "500x")):
         choice["logprobs"] = {"token_logprobs": [*values, -9.0]}
     if model == "vllm":
         rows = [None if v is None else {str(t): {"logprob": v}} for v, t in zip(values, body["prompt"], strict=True)]
@@ -174,7 +176,7 @@ async def reset(request: web.Request) -> web.Response:
     global most_active
     seen.clear()
     most_active = 0
-    vars(options).update(owner="", weights="", noise=0)
+    vars(options).update(owner=options.first_owner, weights=options.first_weights, noise=0)
     return web.Response()
 
 
@@ -205,6 +207,8 @@ if __name__ == "__main__":
     parser.add_argument("file", type=Path)
     parser.add_argument("--delay", type=float, default=0.002)
     parser.add_argument("--port", type=int, default=0)
-    parser.set_defaults(owner="", weights="", noise=0)
+    parser.add_argument("--owner", default="", dest="first_owner")
+    parser.add_argument("--weights", default="", dest="first_weights")
     options = parser.parse_args()
+    vars(options).update(owner=options.first_owner, weights=options.first_weights, noise=0)
     asyncio.run(main())

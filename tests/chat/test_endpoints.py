@@ -70,6 +70,50 @@ def test_an_endpoint_that_is_missing_from_the_start_is_done_without(server, tmp_
     assert "127.0.0.1:9/v1 does not answer" in caplog.text
 
 
+@pytest.mark.parametrize("late", [True, False])
+def test_an_endpoint_that_comes_up_with_other_weights_is_taken_out(start_server, tmp_path, late, caplog):
+    """Missing at the start, or gone and back: it is asked who it is before its first answer is believed."""
+    ours = ("--delay", "0.02", "--owner", "vllm", "--weights", "A")
+    one, two = start_server(*ours), start_server(*ours)
+    if late:
+        two.kill()
+    model = Model(name="m", url=f"{one.url},{two.url}", served_name="plain", max_concurrency=8)
+    with open_pool([model], ledger=tmp_path) as pool:
+        served, other = pool.models["m"], None
+        for done, _ in enumerate(pool.stream(story(i) for i in range(3000))):
+            if done == 20:
+                two.kill()
+            if not other and served.endpoints.all[1].out:
+                other = start_server("--port", two.port, "--owner", "vllm", "--weights", "B")
+            if served.endpoints.all[1].expelled:
+                break
+        assert other
+        assert done < 2999
+        assert not other.stats()["requests"]
+        pool.run([story(i) for i in range(3000, 3020)])
+        assert not other.stats()["requests"]
+        assert [row["out"] for row in served.report()] == [False, True]
+    assert "taken out for good" in caplog.text
+    assert "the weights behind 'plain' are not those that answered" in caplog.text
+
+
+@pytest.mark.parametrize("weights", ["A", "B"])
+def test_the_only_endpoint_goes_on_with_the_same_weights_alone(start_server, tmp_path, weights):
+    one = start_server("--owner", "vllm", "--weights", "A")
+    model = Model(name="m", url=one.url, served_name="plain")
+    with open_pool([model], ledger=tmp_path) as pool:
+        results = pool.stream(story(i) for i in range(300))
+        seen = [next(results) for _ in range(50)]
+        one.kill()
+        back = start_server("--port", one.port, "--owner", "vllm", "--weights", weights)
+        if weights == "A":
+            assert len(dict([*seen, *results])) == 300
+            return
+        with pytest.raises(ModelError, match=r"every endpoint was taken out .*weights behind 'plain'"):
+            list(results)
+        assert not back.stats()["requests"]
+
+
 def test_when_all_are_dead_the_run_ends_and_says_which(start_server, tmp_path):
     one, two = start_server(), start_server()
     model = Model(name="m", url=f"{one.url},{two.url}", served_name="plain", revision="r", give_up_s=0.5)

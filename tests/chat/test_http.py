@@ -9,13 +9,15 @@ from dataclasses import replace
 
 import pytest
 
-from gra_train.chat import calling, dialects, endpoints, wire
+from gra_train.chat import calling, dialects, endpoints, segments, wire
+from gra_train.chat.ledger import Ledger
 from gra_train.chat.pool import open_pool
 from gra_train.chat.protocol import Completion, Likelihood, ModelError, Sampling, several
 from gra_train.chat.templates import prompt_ids
+from gra_train.chat.urls import base_urls, check_urls
 from gra_train.chat.usage import Times
 from gra_train.errors import UserError
-from gra_train.schema import Model
+from gra_train.schema import Config, Model, Pool
 
 CANARY = "canary-5e1f"
 
@@ -174,6 +176,70 @@ def test_likelihoods_where_it_has_not(server, tmp_path, model_dir):
         play(server, "vllm", [ask], tmp_path)
 
 
+def scored(text: str, **options) -> Likelihood:
+    return Likelihood(request(text).messages, "Bob gives", purpose="reviewer/response", **options)
+
+
+@pytest.mark.parametrize("status", ["400", "500"])
+def test_a_likelihood_that_fails_costs_its_own_answer_alone(server, tmp_path, model_dir, status):
+    served, options = f"echo-{status}", {"path": str(model_dir), "retries": 2}
+    asked = [scored("long " * 50 if i == 3 else f"short {i}", may_fail=True) for i in range(10)]
+    answers, usage, _ = play(server, served, asked, tmp_path, **options)
+    assert [i for i, a in enumerate(answers) if a.failed] == [3]
+    assert all(len(a.logprobs) == len(a.tokens) > 0 for a in answers if not a.failed)
+    assert usage["failed"] == 1
+    again, usage, model = play(server, served, asked, tmp_path, **options)
+    assert again == answers
+    assert usage["computed"] == model.caller.calls == 0
+    with pytest.raises(ModelError, match="on record as not answered"):  # no answer is not certainty
+        _ = answers[3].total
+    with pytest.raises(ModelError, match=f"status {status}") as error:  # for who cannot do without it
+        play(server, served, [scored("short"), scored("long " * 51)], tmp_path, **options)
+    assert "log-probabilities" not in str(error.value)
+    with pytest.raises(ModelError, match=f"status {status}"):
+        play(server, served, [scored("long " * 52, may_fail=True)], tmp_path, on_failed_call="stop", **options)
+
+
+def test_likelihoods_that_are_all_refused_end_the_run_with_the_cause(server, tmp_path, model_dir):
+    asked = [scored("long " * (50 + i), may_fail=True) for i in range(3)]
+    asked = [*asked, request("a completion that is answered")]
+    with pytest.raises(ModelError, match=r"status 400.*this one not"):
+        play(server, "echo-400", asked, tmp_path, path=str(model_dir))
+
+
+def test_likelihoods_are_paid_for_as_the_estimate_says(server, tmp_path, model_dir):
+    (answer,), pool = ask_once(
+        server, tmp_path, scored("hello"), served_name="echo", path=str(model_dir), price_in=2.0, price_out=10.0
+    )
+    read = len(prompt_ids(pool.models["m"].tokenizer, [request("hello").messages])[0])
+    usage = json.loads((tmp_path / "usage.json").read_text())
+    assert usage["total"]["prompt_tokens"] == answer.prompt_tokens == read > 0
+    assert usage["cost"]["total"] == pytest.approx((read + len(answer.logprobs)) * 2e-6)
+    (again,), _ = ask_once(server, tmp_path, scored("hello"), served_name="echo", path=str(model_dir), price_in=2.0,
+                           price_out=10.0)  # fmt: skip
+    assert again.prompt_tokens == read
+    assert json.loads((tmp_path / "usage.json").read_text())["cost"] == usage["cost"]
+
+
+def test_latencies_are_the_servers_for_the_last_try(server, tmp_path, model_dir, monkeypatch):
+    took: list[float] = []
+    call = calling.Caller.call
+
+    async def noted(self, *args):
+        found, seconds = await call(self, *args)
+        took.append(seconds)
+        return found, seconds
+
+    monkeypatch.setattr(calling.Caller, "call", noted)
+    for one in (request(), scored("hello")):
+        _, pool = ask_once(server, tmp_path / "l", one, served_name="500x1", path=str(model_dir))
+        assert pool.models["m"].caller.retried == 1
+    with Ledger(tmp_path / "l") as ledger:
+        records = [segments.record_of(body) for path in ledger.segments for _, _, body in segments.scan(path)
+                   if not segments.is_end(body)]  # fmt: skip
+    assert [r.latency_ms for r in records] == [round(1000 * seconds) for seconds in took]
+
+
 def test_retry_after_is_seconds_or_a_date():
     assert wire.seconds("3") == 3
     assert wire.seconds("1e9") == 60
@@ -223,6 +289,7 @@ def ask_once(server, tmp_path, *requests, **options):
         return await ask(*(("m", r) for r in requests))
 
     model = Model(**{"name": "m", "url": server, "revision": "r", **options})
+    tmp_path.mkdir(exist_ok=True)
     with open_pool([model], ledger=tmp_path) as pool:
         (replies,) = pool.run([story])
         pool.write_usage(tmp_path / "usage.json")
@@ -321,3 +388,59 @@ def test_percentiles_are_exact_to_five_percent():
     assert found["p50"] == pytest.approx(5.0, rel=0.05)
     assert found["p99"] == pytest.approx(9.9, rel=0.05)
     assert found["max"] == 10.0
+
+
+FIELDS = {"seed": 1, "n": 3, "logprobs": True, "response_format": {}, "structured_outputs": {}, "top_logprobs": 5}
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("""{"detail": "Unexpected fields: {'structured_outputs'}"}""", "structured_outputs"),
+        ("""[{'type': 'extra_forbidden', 'loc': ('body', 'seed'), 'msg': 'Extra inputs', 'input': 42}]""", "seed"),
+        ("""{"error": {"message": "Unknown parameter: 'seed'.", "param": "seed"}}""", "seed"),
+        ("Unrecognized request argument supplied: seed", "seed"),
+        ("property `logprobs` is not allowed", "logprobs"),
+        ("body.top_logprobs: none of ours", "top_logprobs"),
+        ("seed: Extra inputs are not permitted", "seed"),
+        ("This model does not support seed.", "seed"),
+        ("this server doesn't accept the response_format here", "response_format"),
+        ("n must be 1", "n"),
+        ("n > 1 is not available", "n"),
+        ("prompt 'plant a seed, then water it' refused", None),
+        ("""content filter: "the seed of doubt" must not be sown""", None),
+        ("""bad request {"seed": 1, "logprobs": true, "messages": []}""", None),
+        ("""two lines\\n must not end so""", None),
+        ("the request is wrong", None),
+    ],
+)
+def test_a_field_is_refused_only_where_it_is_named_as_one(text, field):
+    assert dialects.refused_field({"messages": [], **FIELDS}, text) == field
+
+
+def test_what_a_refusal_repeats_of_the_prompt_says_nothing():
+    said = 'Why is "seed" an unknown parameter here?\nThe maximum context length is 5.'
+    body = {"messages": [{"role": "user", "content": said}], **FIELDS}
+    for told in (said, repr(said), json.dumps(said), said[:40]):
+        left = dialects.without_echo(body, f"refused: {told}")
+        assert dialects.refused_field(body, left) is None
+        assert not dialects.too_long(left)
+    assert dialects.refused_field(body, dialects.without_echo(body, f"{said}: unknown field 'n'")) == "n"
+    assert dialects.without_echo({"prompt": [1, 2, 3]}, "as it is") == "as it is"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:hunter2@host/v1", "https://hunter2@host/v1", "https://host/v1?api-key=hunter2",
+        "http://ok/v1, https://host/v1?subscription-KEY=hunter2", "https://host/v1?x=1&access_token=hunter2",
+        "user:hunter2@host", "https://[::1/v1?key=hunter2@", "https://host?key=hunter2",
+    ],
+)  # fmt: skip
+def test_a_key_in_an_address_is_refused_before_anything_is_written(url, tmp_path):
+    for refuse in (lambda m: open_pool([m], ledger=tmp_path / "l"), lambda m: check_urls(Config(student=m)),
+                   lambda m: check_urls(Config(pool=Pool(models=[Model(), m])))):  # fmt: skip
+        with pytest.raises(UserError, match="api_key_env") as error:
+            refuse(Model(name="m", url=url, revision="r"))
+        assert "hunter2" not in str(error.value)
+    base_urls(Model(name="m", url="https://host/v1?api-version=2024-10-21"))

@@ -76,6 +76,14 @@ def test_an_unlikely_response_is_rejected_and_disagreement_adjudicated_by_likeli
     assert candidate.fate is Fate.REJECTED_ADJUDICATOR
 
 
+@pytest.mark.parametrize(("kind", "step"), [("<instruction>", "instruction_review"), ("<response>", "response_review")])
+def test_a_likelihood_that_a_server_does_not_answer_costs_the_sample(tell, kind, step):
+    candidate, pool = tell(lambda m, r: TokenLogProbs((), failed=True) if kind in r.continuation else probs(0.9, 0.9))
+    assert (candidate.fate, candidate.failed_at) == (Fate.UNPARSEABLE, step)
+    assert {a.outcome for a in candidate.attempts if a.failed} == {"the server did not answer it"}
+    assert all(r.may_fail for _, r in pool.asked if isinstance(r, Likelihood))
+
+
 def test_flags_are_thresholds_on_the_least_likely_token():
     assert instruction_flags(probs(0.5, 0.0301), min_token_prob=0.03) == (1, 1, 1)
     assert 0 in instruction_flags(probs(0.5, 0.0299), min_token_prob=0.03)
