@@ -70,10 +70,13 @@ class Worker:
 
 def multi_rank(folder: Path, out: Path, config: Config) -> dict[str, Any]:
     """Run one stage with several ranks through torchrun (here, or over a SLURM allocation's tasks); its outcome comes
-    back in a file, since exit codes do not cross torchrun."""
+    back in a file, since exit codes do not cross torchrun. Here it dies with us: a rerun must find the run folder free;
+    in an allocation SLURM ends it with the job."""
     (folder / "outcome.json").unlink(missing_ok=True)
     ranks = config.resources.ranks
-    command = [*torchrun(ranks, kind=config.cluster.kind), "-m", "gra_train.worker", str(folder), str(out)]
+    started = torchrun(ranks, kind=config.cluster.kind)
+    leash = (sys.executable, "-m", "gra_train.leash", str(os.getpid())) if config.cluster.kind == "local" else ()
+    command = [*leash, *started, "-m", "gra_train.worker", str(folder), str(out)]
     with (folder / "log.txt").open("ab") as log:
         environ = environment(config.resources.threads)
         if config.deepspeed and config.resources.device == "cpu":

@@ -7,7 +7,6 @@ run's log.txt. A warm worker keeps its imports between stages; it must keep noth
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
 import os
@@ -23,6 +22,7 @@ import yaml
 from gra_train import progress, settings
 from gra_train.chat.protocol import ModelError
 from gra_train.errors import UserError
+from gra_train.leash import TORCHRUN, die_with_parent
 from gra_train.locate import fingerprint
 from gra_train.meter import measured
 from gra_train.runs import EXIT_STOPPED, Reached, Stopped
@@ -112,7 +112,7 @@ def answer(folder: Path, out: Path) -> dict[str, Any]:
 
 def serve() -> None:
     """Answer jobs until stdin closes. Dies with its launcher, whatever kills that one."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    die_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group: the launcher answers with a STOP file
         signal.signal(number, signal.SIG_IGN)
     replies = os.fdopen(os.dup(1), "w")
@@ -127,6 +127,9 @@ def serve() -> None:
 def main() -> None:
     if len(sys.argv) == 1:
         return serve()
+    if "RANK" in os.environ:  # our torchrun dies with the launcher, and we with it
+        known = os.environ.get(TORCHRUN)
+        die_with_parent(int(known) if known else None)
     folder, out = Path(sys.argv[1]), Path(sys.argv[2])
     outcome = answer(folder, out)
     if os.environ.get("RANK", "0") == "0":  # exit codes do not cross torchrun: say it in a file

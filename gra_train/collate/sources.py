@@ -18,6 +18,8 @@ from gra_train.synthesis.decontaminate import Benchmarks
 log = logging.getLogger(__name__)
 OWN = "data"
 """Name of the input that holds the arm's own training set (collate.own_data)."""
+OWN_PARTS = ("rationales", "tasks")
+"""What collate.own_data can stand for, beside "both"."""
 
 
 def rationale_rows(config: CollateStage, inputs: Mapping[str, Path]) -> list[Task]:
@@ -53,6 +55,20 @@ def clean(config: CollateStage, rows: Sequence[Task], out: Path | None) -> list[
         raise UserError("every row of COLLATE's data overlaps with a benchmark of collate.decontaminate.against.")
     names = {sample.id for sample in kept}
     return [t for t in rows if t.id in names]
+
+
+def named(config: CollateStage, inputs: Mapping[str, Path], *what: str) -> str:
+    """How a model's card calls these data ("rationales", "tasks"): the run of the arm's own set, or the file or Hub
+    name, without a folder of this machine."""
+    given = {"rationales": "rationale_data", "tasks": "task_data", "answers": "answer_data"}
+    found = []
+    for one in what:
+        file = getattr(config.collate, given[one])
+        if one in OWN_PARTS and config.collate.own_data in (one, "both"):
+            found.append(inputs[OWN].parent.name)
+        elif file.path:
+            found.append(Path(file.path).name if Path(file.path).exists() else file.path)
+    return ", ".join(f"`{name}`" for name in dict.fromkeys(found))
 
 
 def _file(config: CollateStage, inputs: Mapping[str, Path], what: str, file: DataFile) -> tuple[DataFile, str]:

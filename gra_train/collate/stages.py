@@ -17,7 +17,7 @@ from gra_train.collate import modes, work
 from gra_train.collate.data import Task, number, parts, split, tasks
 from gra_train.collate.losses import losses_by_mode
 from gra_train.collate.providers import member, task_sampling, told, write_rationales
-from gra_train.collate.sources import clean, rationale_rows
+from gra_train.collate.sources import clean, named, rationale_rows
 from gra_train.collate.work import SCORER, Inputs
 from gra_train.records import PreferencePair, read_jsonl, write_jsonl
 from gra_train.runs import log_metrics, read_json, write_json
@@ -26,6 +26,8 @@ from gra_train.stages import CollateStage
 from gra_train.training.rows import example, pair
 
 log = logging.getLogger(__name__)
+SOURCES = ("rationales", "answers")
+"""What stage 1 learns from."""
 
 
 def ift(config: CollateStage, inputs: Inputs, out: Path) -> None:
@@ -47,7 +49,7 @@ def ift(config: CollateStage, inputs: Inputs, out: Path) -> None:
     if work.first_rank():
         write_json(out / "splits.json", {"train": [t.id for t in train], "validation": [t.id for t in validation]})
         write_json(out / "modes.json", {"I->R": len(rationales), "[I;R]->A": len(informed), "I->A": len(direct)})
-    _sft(config, method.ift, inputs, out, [*rationales, *informed, *direct])
+    _sft(config, method.ift, inputs, out, [*rationales, *informed, *direct], named(config, inputs, *SOURCES))
     if work.first_rank():
         start = inputs["model"] / "model" if "model" in inputs else config.model.path
         found = losses_by_mode(
@@ -97,12 +99,13 @@ def distinct(config: CollateStage, inputs: Inputs, out: Path) -> None:
         write_json(out / "statistics.json", counts)
         log_metrics(out, {f"pairs/{name}": value for name, value in counts.items()})
         write_jsonl(out / "pairs.jsonl", found)
-    _tune(config, method.stage2, inputs["ift"], out, out / "pairs.jsonl")
+    _tune(config, method.stage2, inputs["ift"], out, out / "pairs.jsonl", f"pairs of `{out.parent.name}`")
 
 
 def tune(config: CollateStage, inputs: Inputs, out: Path) -> None:
     """Stage 3, second half: provider s learns from the pairs of its part; reference = RP_s(i-1) -> model/ (RP_s(i))."""
-    _tune(config, config.collate.stage3, inputs["provider"], out, inputs["merit"] / f"pairs_{config.provider}.jsonl")
+    file = inputs["merit"] / f"pairs_{config.provider}.jsonl"
+    _tune(config, config.collate.stage3, inputs["provider"], out, file, f"pairs of `{inputs['merit'].parent.name}`")
 
 
 def answerer(config: CollateStage, inputs: Inputs, out: Path) -> None:
@@ -112,7 +115,7 @@ def answerer(config: CollateStage, inputs: Inputs, out: Path) -> None:
     examples = [
         example(modes.answer_with_rationale(method.prompts, t.instruction, t.rationale), t.answer) for t in rows
     ]
-    _sft(config, method.answerer, inputs, out, examples)
+    _sft(config, method.answerer, inputs, out, examples, f"rationales of `{inputs['rationales'].parent.name}`")
 
 
 def _clean(config: CollateStage, given: list[Task], plain: list[Task], out: Path) -> tuple[list[Task], list[Task]]:
@@ -123,18 +126,22 @@ def _clean(config: CollateStage, given: list[Task], plain: list[Task], out: Path
     return [t for t in given if t.id in names], [t for t in other if t.id in names]
 
 
-def _sft(config: CollateStage, train: Train, inputs: Inputs, out: Path, examples: list[dict[str, Any]]) -> None:
-    """Fine-tune the arm's student (inputs: model) or the base."""
+def _sft(
+    config: CollateStage, train: Train, inputs: Inputs, out: Path, examples: list[dict[str, Any]], data: str
+) -> None:
+    """Fine-tune the arm's student (inputs: model) or the base. data: how the card calls the examples."""
     from gra_train.training.sft import train_sft
 
     start = str(inputs["model"] / "model") if "model" in inputs else config.model.path
     base = inputs["model"].parent.name if "model" in inputs else config.model.name or config.model.path
-    train_sft(start, examples, train, out=out, seed=config.seed, place=work.place(config), base=base,
-              trust_remote_code=config.model.trust_remote_code)  # fmt: skip
+    train_sft(start, examples, train, out=out, seed=config.seed, place=work.place(config), base=base, data=data,
+              trust_remote_code=config.model.trust_remote_code, revision=config.model.revision)  # fmt: skip
 
 
-def _tune(config: CollateStage, train: Preference, start: Path, out: Path, file: Path) -> None:
-    """DPO from the model of `start`, which is also the reference. Without a pair the model stays as it is."""
+def _tune(config: CollateStage, train: Preference, start: Path, out: Path, file: Path, data: str) -> None:
+    """DPO from the model of `start`, which is also the reference. Without a pair the model stays as it is.
+
+    data: how the card calls the pairs."""
     from gra_train.training.dpo import train_dpo
 
     while not file.exists():  # the other ranks wait for the first one's pairs; no collective, so no time limit
@@ -156,5 +163,6 @@ def _tune(config: CollateStage, train: Preference, start: Path, out: Path, file:
         beta=config.collate.beta,
         loss=config.collate.loss,
         base=start.parent.name,
+        data=data,
         trust_remote_code=config.model.trust_remote_code,
     )

@@ -70,12 +70,22 @@ def is_adapter(model: str) -> bool:
     return bool(adapter_base(model))
 
 
-def arguments(network: Any, lora: Lora) -> dict[str, Any]:
-    """The trainer's keywords for a new adapter; none for full parameters, and none where one is loaded already."""
+def pinned(model: str, revision: str) -> str:
+    """The revision that a model is loaded at: as set for a Hub name, "" for a folder, which has none."""
+    return "" if Path(model_folder(model)).is_dir() else revision
+
+
+def arguments(network: Any, lora: Lora, *, revision: str = "") -> dict[str, Any]:
+    """The trainer's keywords for a new adapter; none for full parameters, and none where one is loaded already.
+
+    revision: of the base, which the adapter will name with it.
+    """
     from peft import LoraConfig, PeftModel
 
     settings = lora_arguments(lora)
-    return {} if settings is None or isinstance(network, PeftModel) else {"peft_config": LoraConfig(**settings)}
+    if settings is None or isinstance(network, PeftModel):
+        return {}
+    return {"peft_config": LoraConfig(**settings, revision=revision or None)}
 
 
 def write(model: Any, folder: Path, *, weights: dict[str, Any], dtype: Any, base: str, place: Path) -> None:

@@ -46,7 +46,7 @@ def complete(folder: Path) -> list[Path]:
 
 
 def latest(folder: Path, *, ranks: int, facts: Mapping[str, str]) -> Path | None:
-    """The newest checkpoint that is as it was written, if any; what was cut off is removed.
+    """The newest checkpoint that is as it was written, if any.
 
     facts: what must be the same as when it was written ({"data": hash, ...}). Raises UserError where one differs, where
     another number of ranks wrote it (data order and optimiser shards would differ), and where all are broken.
@@ -64,6 +64,13 @@ def latest(folder: Path, *, ranks: int, facts: Mapping[str, str]) -> Path | None
     if broken:
         raise UserError(f"{broken} There is no other: delete {folder} to start this training again.")
     return None
+
+
+def resume(folder: Path, *, ranks: int, facts: Mapping[str, str]) -> Path | None:
+    """The checkpoint to go on from (`latest`); whatever else is not whole is gone. For one rank, on behalf of all."""
+    found = latest(folder, ranks=ranks, facts=facts)
+    clean(folder, found)
+    return found
 
 
 def clean(folder: Path, resumed: Path | None) -> None:
@@ -94,14 +101,15 @@ def check_room(folder: Path, need_bytes: int, *, disk: Callable[[Path], Any] = s
 
 
 @contextmanager
-def full_disk_explained(folder: Path, need_bytes: int) -> Iterator[None]:
-    """What a library raises when the disk fills up while it saves becomes a UserError; the unfinished part goes."""
+def full_disk_explained(folder: Path, need_bytes: int, *, unfinished: Path | None = None) -> Iterator[None]:
+    """What a library raises when the disk fills up while it saves becomes a UserError; the unfinished part goes (a
+    checkpoint's, unless it is named)."""
     try:
         yield
     except Exception as error:
         free = shutil.disk_usage(folder).free
         if getattr(error, "errno", 0) == errno.ENOSPC or "No space left" in str(error) or free < need_bytes:
-            shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+            shutil.rmtree(unfinished or folder / UNFINISHED, ignore_errors=True)
             raise UserError(no_room(folder, need_bytes, free)) from error
         raise
 

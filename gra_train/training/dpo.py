@@ -16,7 +16,7 @@ from gra_train.errors import UserError
 from gra_train.schema import Preference
 from gra_train.settings import identity
 from gra_train.training import adapters, fit, head, models, references, rows
-from gra_train.training.arguments import Place, method, preference_arguments, preference_config
+from gra_train.training.arguments import Place, method, preference_arguments, preference_config, quantization
 
 
 def train_dpo(
@@ -33,11 +33,12 @@ def train_dpo(
     base: str = "",
     data: str = "",
     trust_remote_code: bool = False,
+    revision: str = "",
 ) -> None:
     """Tune `model` (a path) on preference examples (see `rows.pair`) -> out/model, out/training.json.
 
     reference: path of the reference model; by default `model` as it is at the start. Its log-probabilities are computed
-    once, before the first step. base, data, checkpoints and errors: as in `train_sft`.
+    once, before the first step. base, data, revision, checkpoints and errors: as in `train_sft`.
 
     With adapters (train.lora.r > 0) nothing else has to be said either:
     - `model` is a model folder: a new adapter is trained on it; the reference is `model`, that is the adapter off.
@@ -57,19 +58,22 @@ def train_dpo(
             train, place, folder=out.parent / "checkpoints", seed=seed, beta=beta, loss=loss
         )
         args = preference_config(loss)(**arguments)  # before the model is loaded: ZeRO-3 shards it at once
-        network, tokenizer = models.load(model, lora=train.lora, dtype=train.dtype, trust_remote_code=trust_remote_code)
+        network, tokenizer = models.load(
+            model, lora=train.lora, dtype=train.dtype, trust_remote_code=trust_remote_code, revision=revision
+        )
+        adapter = adapters.arguments(network, train.lora, revision=adapters.pinned(model, revision))
         tokenised = rows.dpo_rows(tokenizer, examples)
         kept = rows.keep_fitting(tokenised, max_length=train.max_length, max_overlong=train.max_overlong)
         if loss == "kto":
             rows.mismatched(kept, max_length=train.max_length)
-        trainer = preferences.TRAINERS[method(loss)](
-            network, tokenizer, args, **adapters.arguments(network, train.lora)
-        )
+        trainer = preferences.TRAINERS[method(loss)](network, tokenizer, args, **adapter)
+        other = _reference(reference, model, trainer, trust_remote_code)
         trainer.add_references(
             kept,
-            model=_reference(reference, model, trainer, trust_remote_code),
+            model=other,
             digest=references.model_digest(reference or model),
             folder=out.parent.parent / "references",
+            quantized=other is None and bool(quantization(train.lora, train.dtype)),
         )
         trainer.use(kept, seed=seed, batch=train.global_batch, by_length=train.group_by_length)
         settings = {**identity(train), "beta": beta, "loss": loss, "seed": seed}

@@ -17,19 +17,23 @@ from gra_train.training import adapters, checkpoints, models
 from gra_train.training.arguments import Place
 from gra_train.training.callbacks import Watch
 from gra_train.training.health import Health
+from gra_train.training.ranks import from_first, together
 from gra_train.training.stopping import Stopping, deadline, save_seconds
 from gra_train.training.throughput import Meter, peak_tflops
 
 
 @contextmanager
 def fresh(place: Place, seed: int) -> Iterator[None]:
-    """A process as if nothing had been trained in it before: seeds set, accelerate's shared state forgotten."""
+    """A process as if nothing had been trained in it before, and afterwards as if nothing had: seeds set, accelerate's
+    shared state forgotten, and DeepSpeed's, under which whoever loads a model next would shard it (ZeRO-3)."""
     import transformers
     from accelerate.state import AcceleratorState, GradientState
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     place.check()
 
     def forget() -> None:
+        unset_hf_deepspeed_config()
         if place.ranks == 1 and not place.deepspeed:
             AcceleratorState._reset_state(reset_partial_state=True)
             GradientState._reset_state()
@@ -79,9 +83,24 @@ def complete(trainer: Any, train: Train, job: Job, *, out: Path, examples: int, 
         counts=counts,
         adapter=bool(train.lora.r and not train.lora.merge),
     )
-    models.save(trainer, out / "model", train, start=job.start, card=card, trust_remote_code=job.trust_remote_code)
+    _save(trainer, train, job, out=out, card=card)
     if trainer.is_world_process_zero():
         write_json(out / "training.json", counts)
+
+
+def _save(trainer: Any, train: Train, job: Job, *, out: Path, card: str) -> None:
+    """out/model, on all ranks. Raises UserError where the disk is full, before or in the middle of it."""
+    args, folder, need = trainer.args, Path(trainer.args.output_dir), models.save_bytes(trainer.model, train)
+    first = trainer.is_world_process_zero()
+    together(args, lambda: checkpoints.check_room(folder, need) if first else None)
+
+    def write() -> None:
+        with checkpoints.full_disk_explained(folder, need, unfinished=models.unfinished(out / "model")):
+            models.save(
+                trainer, out / "model", train, start=job.start, card=card, trust_remote_code=job.trust_remote_code
+            )
+
+    together(args, write)
 
 
 def fit(trainer: Any, train: Train, *, out: Path, label: str, facts: Mapping[str, str]) -> dict[str, Any]:
@@ -92,14 +111,10 @@ def fit(trainer: Any, train: Train, *, out: Path, label: str, facts: Mapping[str
     import transformers
 
     args, folder = trainer.args, Path(trainer.args.output_dir)
-    checkpoint = checkpoints.latest(folder, ranks=args.world_size, facts=facts)
-    if trainer.is_world_process_zero():
-        checkpoints.clean(folder, checkpoint)
+    checkpoint = from_first(args, lambda: checkpoints.resume(folder, ranks=args.world_size, facts=facts))
     before = read_json(checkpoint / checkpoints.MARKER) if checkpoint else {}
-    health = Health(folder, train.max_loss_ratio, before.get("first_losses", ()))
-    trainer.saves(
-        keep=train.keep_checkpoints, facts=lambda: {**facts, "loss": health.loss, "first_losses": health.first}
-    )
+    health = Health(folder, train.max_loss_ratio, before.get("first_losses", ()), before.get("recent_losses", ()))
+    trainer.saves(keep=train.keep_checkpoints, facts=lambda: {**facts, **health.facts()})
     meter = Meter(trainer.model, devices=args.world_size, peak=peak_tflops(train.peak_tflops))
     stopping = Stopping(
         out,

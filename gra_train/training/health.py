@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from gra_train.errors import UserError
 from gra_train.training import checkpoints
@@ -15,20 +16,28 @@ WINDOW = 20
 
 
 class Health:
-    """Judges every step. `first`: losses of the first WINDOW steps, kept in every checkpoint for its resumption.
+    """Judges every step. `first` and `recent`: losses of the first and of the last WINDOW steps, kept in every
+    checkpoint (`facts`) for its resumption.
 
     max_ratio: the mean loss of WINDOW steps may be this many times that of the first ones (0: any).
     """
 
-    def __init__(self, folder: Path, max_ratio: float, first: Sequence[float] = ()) -> None:
+    def __init__(
+        self, folder: Path, max_ratio: float, first: Sequence[float] = (), recent: Sequence[float] = ()
+    ) -> None:
         self.folder, self.max_ratio = folder, max_ratio
         self.first = list(first)
-        self.recent = list(first) if len(first) < WINDOW else []  # of a resumed training the last ones are not known
+        self.recent = list(recent) or (list(first) if len(first) < WINDOW else [])  # older checkpoints lack them
 
     @property
     def loss(self) -> float | None:
-        """Mean loss of the last WINDOW steps."""
-        return fmean(self.recent) if self.recent else None
+        """Mean loss of the last WINDOW steps (of all, where there were no more); None where those are not known."""
+        known = len(self.recent) == min(WINDOW, len(self.first))
+        return fmean(self.recent) if self.recent and known else None
+
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"loss": self.loss, "first_losses": self.first, "recent_losses": self.recent}
 
     def check(self, step: int, loss: float, grad_norm: float | None, *, scaled: bool) -> None:
         """Raises UserError when the training is lost. scaled: gradients overflow now and then by design (float16)."""

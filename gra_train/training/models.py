@@ -15,11 +15,18 @@ from gra_train.training.arguments import LOAD, quantization
 from gra_train.weights import load_weights
 
 
-def load(path: str, *, lora: Lora | None = None, dtype: str = "float32", trust_remote_code: bool = False) -> Any:
+def load(
+    path: str,
+    *,
+    lora: Lora | None = None,
+    dtype: str = "float32",
+    trust_remote_code: bool = False,
+    revision: str = "",
+) -> Any:
     """(model in float32, tokenizer). Lower precision is the trainer's: weights stay exact, the computation is cast.
 
     lora: with r > 0 an adapter folder is loaded to be trained on (else it is merged), and the base in 4 bits if that is
-    asked for (it computes in `dtype`).
+    asked for (it computes in `dtype`). revision: of a Hub name, for weights and tokenizer.
     Raises UserError for a folder without weights or tokenizer, and a tokenizer with more tokens than the model.
     """
     import torch
@@ -29,8 +36,11 @@ def load(path: str, *, lora: Lora | None = None, dtype: str = "float32", trust_r
     if lora and (in_bits := quantization(lora, dtype)):
         options["quantization_config"] = BitsAndBytesConfig(**in_bits)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model_folder(path), trust_remote_code=trust_remote_code)
-        model = load_weights(path, trainable=bool(lora and lora.r), **options)
+        pinned = adapters.pinned(path, revision)
+        tokenizer = AutoTokenizer.from_pretrained(
+            model_folder(path), trust_remote_code=trust_remote_code, **({"revision": pinned} if pinned else {})
+        )
+        model = load_weights(path, trainable=bool(lora and lora.r), revision=pinned, **options)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path!r} cannot be loaded as a causal language model with its tokenizer: {error}") from None
     rows = model.get_input_embeddings().weight.shape[0]
@@ -42,6 +52,19 @@ def load(path: str, *, lora: Lora | None = None, dtype: str = "float32", trust_r
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model, tokenizer
+
+
+def unfinished(folder: Path) -> Path:
+    """Where `save` writes before it renames."""
+    return folder.with_name(folder.name + ".tmp")
+
+
+def save_bytes(model: Any, train: Train) -> int:
+    """What `save` writes: the weights in train.dtype, or the adapter's alone."""
+    kept = bool(train.lora.r and not train.lora.merge)
+    width = 4 if train.dtype == "float32" else 2
+    sizes = [(getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in model.parameters()]
+    return sum(n * width for n, trained in sizes if trained or not kept)
 
 
 def save(trainer: Any, folder: Path, train: Train, *, start: str, card: str, trust_remote_code: bool = False) -> None:
@@ -56,7 +79,7 @@ def save(trainer: Any, folder: Path, train: Train, *, start: str, card: str, tru
     weights = trainer.accelerator.get_state_dict(trainer.deepspeed) if trainer.is_deepspeed_enabled else None
     if not trainer.is_world_process_zero():
         return
-    temporary = folder.with_name(folder.name + ".tmp")
+    temporary = unfinished(folder)
     shutil.rmtree(temporary, ignore_errors=True)
     if train.lora.r:
         base = adapter_base(start) or start

@@ -19,6 +19,7 @@ from trl import DPOTrainer, KTOTrainer
 
 from gra_train.training import references
 from gra_train.training.batches import dpo_batch, kto_batch, sides_batch
+from gra_train.training.ranks import from_first
 from gra_train.training.rows import Row, length
 from gra_train.training.trainers import Ours, gathered, plain_head
 
@@ -62,20 +63,24 @@ class Preference(Ours):
     def _precompute_ref_logps(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset  # `add_references` does it, for the real rows
 
-    def add_references(self, rows: Sequence[Row], *, model: Any = None, digest: str = "", folder: Path) -> None:
+    def add_references(
+        self, rows: Sequence[Row], *, model: Any = None, digest: str = "", folder: Path, quantized: bool = False
+    ) -> None:
         """Set `columns` (log-probabilities under the reference) in every row: from `folder`, or computed, and kept
         there.
 
         model: the reference, with a fused head; by default the policy as it is now. digest: of its weights ("": they
-        are not known well enough, nothing is kept). Raises UserError where a row's values are missing.
+        are not known well enough, nothing is kept). quantized: it computes in 4 bits, which gives other values. Raises
+        UserError where a row's values are missing.
         """
         if not self.columns:
             return
         how = {"columns": self.columns, "batch": BATCH, "device": self.args.device.type, "bf16": self.args.bf16,
                "fp16": self.args.fp16}  # fmt: skip
+        how |= {"quantized": True} if quantized else {}  # only then: what was computed before has its key without
         digests = [references.row_digest(row) for row in rows]
         file = folder / f"{references.key(digest, digests, how)}.npz"
-        table = references.read(file) if digest else None
+        table = from_first(self.args, lambda: references.read(file) if digest else None)
         if table is None:
             table = {"digests": np.asarray(digests)} | self._score(rows, self.model if model is None else model)
             if digest and self.is_world_process_zero():

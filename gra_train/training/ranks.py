@@ -17,6 +17,17 @@ def total(args: Any, values: Sequence[float]) -> list[float]:
     return shared.tolist()
 
 
+def from_first(args: Any, make: Callable[[], Any]) -> Any:
+    """What `make` gives on rank 0, on every rank: one look at the disk, and all go on from the same. Fails everywhere
+    if it fails there."""
+    found: list[Any] = []
+    together(args, lambda: found.append(make()) if args.process_index == 0 else None)
+    if args.world_size > 1:
+        found = found or [None]
+        torch.distributed.broadcast_object_list(found, src=0, device=args.device)
+    return found[0]
+
+
 def together(args: Any, action: Callable[[], object]) -> None:
     """Run `action` here and wait for it on every rank. Fails everywhere if it fails anywhere: no rank is left waiting
     for one that is gone."""

@@ -23,11 +23,12 @@ def train_sft(
     base: str = "",
     data: str = "",
     trust_remote_code: bool = False,
+    revision: str = "",
 ) -> None:
     """Fine-tune `model` (a path) on prompt-completion examples (see `rows.example`) -> out/model, out/training.json.
 
-    base, data: how the model card calls the model that was started from and the examples. Checkpoints go to
-    out.parent/checkpoints.
+    base, data: how the model card calls the model that was started from and the examples. revision: of `model`, where
+    that is a Hub name. Checkpoints go to out.parent/checkpoints.
     Raises UserError for empty data, too many over-long examples, a model that cannot be trained, an indivisible batch,
     a broken checkpoint, a full disk and a lost loss; Stopped when it had to stop, and has saved.
     """
@@ -39,10 +40,13 @@ def train_sft(
 
         arguments = sft_arguments(train, place, folder=out.parent / "checkpoints", seed=seed)
         args = SFTConfig(**arguments)  # before the model is loaded: ZeRO-3 shards it at once
-        network, tokenizer = models.load(model, lora=train.lora, dtype=train.dtype, trust_remote_code=trust_remote_code)
+        network, tokenizer = models.load(
+            model, lora=train.lora, dtype=train.dtype, trust_remote_code=trust_remote_code, revision=revision
+        )
+        adapter = adapters.arguments(network, train.lora, revision=adapters.pinned(model, revision))
         tokenised = rows.sft_rows(tokenizer, examples)
         kept = rows.keep_fitting(tokenised, max_length=train.max_length, max_overlong=train.max_overlong)
-        trainer = Sft(network, tokenizer, args, **adapters.arguments(network, train.lora))
+        trainer = Sft(network, tokenizer, args, **adapter)
         overlong = len(tokenised) - len(kept)
         if train.packing:
             with gathered(trainer.model):

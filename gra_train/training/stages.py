@@ -26,4 +26,5 @@ def sft(config: SftStage, inputs: Mapping[str, Path], out: Path) -> None:
         base=inputs["model"].parent.name if "model" in inputs else config.model.name or config.model.path,
         data=f"`{inputs['data'].parent.name}`",
         trust_remote_code=config.model.trust_remote_code,
+        revision=config.model.revision,
     )

@@ -81,6 +81,11 @@ def test_the_whole_method_and_its_replay(config, tmp_path, monkeypatch):
     assert {"task", "question_id", "instruction", "gold", "rationale"} <= set(test[0])
     assert (done["answerer"] / "model" / "model.safetensors").exists()
 
+    learned = {"ift": "`rationales.jsonl`", "distinct1": "pairs of `distinct1`", "tune0": "pairs of `merit`",
+               "answerer": "rationales of `rationales`"}  # fmt: skip
+    for name, data in learned.items():
+        assert f"Data: {data} (content hash" in (done[name] / "model" / "README.md").read_text()
+
     from gra_train.chat.local import LocalModel
 
     def asked_again(*_):

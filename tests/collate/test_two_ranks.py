@@ -13,18 +13,20 @@ from gra_train.runs import read_json
 
 WORDS = ["seeds=mini", "pool=mini", "synthesis=mini", "student=mini", "sft=mini", "collate=mini", "evaluation=mini",
          "debug=tiny", "data=own", "compare.baseline=own", "arms.own.method=collate", "collate.providers=1",
-         "collate.candidates=2", "collate.iterations=1", "resources=cpu2", "deepspeed=zero2",
-         "tracking=off"]  # fmt: skip
+         "collate.candidates=2", "collate.iterations=1", "resources=cpu2", "tracking=off"]  # fmt: skip
 
 
 @pytest.mark.slow
 @pytest.mark.compiler
 @pytest.mark.timeout(900)
-def test_collate_trains_on_two_ranks_with_zero2(tmp_path):
+@pytest.mark.parametrize("zero", ["zero2", pytest.param("zero3", marks=pytest.mark.nightly)])
+def test_collate_trains_on_two_ranks(tmp_path, zero):
+    """Stage 1 scores two models after its training, on one rank: under zero3 they must not be sharded."""
     own, runs = tmp_path / "own.jsonl", tmp_path / "runs"
     row = {"instruction": "Take d f k. Reverse it. What is left?", "response": "Reverse: k f d. #### k f d"}
     own.write_text((json.dumps(row) + "\n") * 8)
-    command = [sys.executable, "-m", "gra_train.cli", "collate", *WORDS, f"data.path={own}", f"runs_dir={runs}"]
+    words = [*WORDS, f"deepspeed={zero}", f"data.path={own}", f"runs_dir={runs}"]
+    command = [sys.executable, "-m", "gra_train.cli", "collate", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=800)
     assert done.returncode == 0, done.stderr[-3000:]
     for stage in ("ift", "distinct", "tune"):

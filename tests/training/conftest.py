@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,11 @@ def sums(count: int, seed: int = 0) -> list[tuple[str, str]]:
         noise = " ".join(f"w{rng.randint(0, 39)}" for _ in range(rng.randint(0, 12)))
         rows.append((f"{noise} what is {a} + {b} ?".strip(), f"{a} + {b} = {a + b}"))
     return rows
+
+
+@pytest.fixture(scope="session")
+def new_model() -> Callable[..., str]:
+    return make_model
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Checkpoints: complete or not, broken, of other data, too many, and on a full disk."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -117,29 +118,48 @@ def test_a_training_whose_data_changed_is_not_continued(cut, model, examples, ou
     train_sft(model, examples, cut, out=out, seed=0, place=Place("cpu"))
 
 
-def test_a_disk_that_fills_up_leaves_the_checkpoint_before(model, examples, train, tmp_path, monkeypatch):
-    """A real small disk. First it is seen to be too full before anything is written; then, with that check off, the
-    disk fills up in the middle of a save."""
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, check=False)
     if mounted.returncode:
         pytest.skip("a small file system cannot be mounted here (needs root)")
-    try:
-        out = disk / "run" / "w"
-        out.mkdir(parents=True)
-        settings = change(train, save_steps=2, keep_checkpoints=9)
-        seen = r"the disk of .* is full: a save needs .*checkpoint-\d is kept and will be resumed from.*Make room"
-        for checked in (True, False):
-            if not checked:
-                monkeypatch.setattr(checkpoints, "check_room", lambda folder, need: None)
-            with pytest.raises(UserError, match=seen):
-                train_sft(model, examples, settings, out=out, seed=0, place=Place("cpu"))
-            kept = checkpoints.complete(out.parent / "checkpoints")
-            assert kept
-            assert not (
-                out.parent / "checkpoints" / checkpoints.UNFINISHED / f"checkpoint-{len(kept) * 2 + 2}"
-            ).exists()
-            assert checkpoints.latest(out.parent / "checkpoints", ranks=1, facts={}) == kept[-1]
-    finally:
-        subprocess.run(["umount", "--lazy", disk], check=True)  # the failed write may hold it open
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)  # a failed write may hold it open
+
+
+def test_a_disk_that_fills_up_leaves_the_checkpoint_before(model, examples, train, small_disk, monkeypatch):
+    """A real small disk. First it is seen to be too full before anything is written; then, with that check off, the
+    disk fills up in the middle of a save."""
+    out = small_disk / "run" / "w"
+    out.mkdir(parents=True)
+    settings = change(train, save_steps=2, keep_checkpoints=9)
+    seen = r"the disk of .* is full: a save needs .*checkpoint-\d is kept and will be resumed from.*Make room"
+    for checked in (True, False):
+        if not checked:
+            monkeypatch.setattr(checkpoints, "check_room", lambda folder, need: None)
+        with pytest.raises(UserError, match=seen):
+            train_sft(model, examples, settings, out=out, seed=0, place=Place("cpu"))
+        kept = checkpoints.complete(out.parent / "checkpoints")
+        assert kept
+        assert not (out.parent / "checkpoints" / checkpoints.UNFINISHED / f"checkpoint-{len(kept) * 2 + 2}").exists()
+        assert checkpoints.latest(out.parent / "checkpoints", ranks=1, facts={}) == kept[-1]
+
+
+def test_a_disk_that_is_full_when_the_model_is_saved_is_said(model, examples, train, small_disk, monkeypatch):
+    """The last save, too: before it, and in its middle; once there is room, the training ends as ever."""
+    out = small_disk / "run" / "w"
+    out.mkdir(parents=True)
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"x" * (shutil.disk_usage(small_disk).free - 60_000))  # the tiny model takes 100 kB
+    for checked in (True, False):
+        if not checked:
+            monkeypatch.setattr(checkpoints, "check_room", lambda folder, need: None)
+        with pytest.raises(UserError, match=r"the disk of .* is full: a save needs .*there is no earlier one"):
+            train_sft(model, examples, train, out=out, seed=0, place=Place("cpu"))
+        assert list(out.iterdir()) == []
+    ballast.unlink()
+    train_sft(model, examples, train, out=out, seed=0, place=Place("cpu"))
+    assert (out / "model" / "model.safetensors").is_file()

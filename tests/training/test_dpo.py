@@ -146,6 +146,27 @@ def test_a_missing_or_broken_reference_is_an_error_that_names_it(tune, settings,
         tune(change(settings, steps=1), tmp_path / "b" / "w")
 
 
+def test_references_of_a_quantised_policy_are_kept_apart(model, pairs, settings, tmp_path):
+    from trl import DPOConfig
+
+    from gra_train.training import models, references, rows
+    from gra_train.training.arguments import preference_arguments
+    from gra_train.training.preferences import Dpo
+
+    arguments = preference_arguments(settings, Place("cpu"), folder=tmp_path, seed=0, beta=0.1, loss="sigmoid")
+    network, tokenizer = models.load(model)
+    trainer = Dpo(network, tokenizer, DPOConfig(**arguments))
+    names = []
+    for quantized in (False, True):
+        data = rows.dpo_rows(tokenizer, pairs[:4])
+        trainer.add_references(data, digest="d", folder=tmp_path / str(quantized), quantized=quantized)
+        names += [file.name for file in (tmp_path / str(quantized)).iterdir()]
+    how = {"columns": Dpo.columns, "batch": 32, "device": "cpu", "bf16": False, "fp16": False}
+    known = references.key("d", [references.row_digest(row) for row in rows.dpo_rows(tokenizer, pairs[:4])], how)
+    assert names[0] == f"{known}.npz"  # as ever
+    assert names[1] != names[0]
+
+
 def test_another_reference_is_another_start(tune, settings, model, out, tmp_path):
     """From a tuned policy with the first model as reference the loss does not start at ln 2; with itself it does."""
     tune(settings, out)

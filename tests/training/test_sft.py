@@ -239,6 +239,23 @@ def test_the_card_says_where_a_model_comes_from(fit, train, out):
         assert text in card
 
 
+def test_afterwards_models_load_as_if_nothing_had_been_trained():
+    """COLLATE's first stage trains, and then scores models: under ZeRO-3's setting one rank alone would shard them."""
+    from transformers.integrations import deepspeed
+
+    from gra_train.training.fit import fresh
+
+    class Zero3:
+        def is_zero3(self):
+            return True
+
+    setting = Zero3()
+    with fresh(CPU, 0):
+        deepspeed.set_hf_deepspeed_config(setting)
+        assert deepspeed.is_deepspeed_zero3_enabled()
+    assert not deepspeed.is_deepspeed_zero3_enabled()
+
+
 def test_model_without_template_and_with_a_foreign_tokenizer(fit, model, train, out, tmp_path):
     import shutil
 

@@ -15,7 +15,7 @@ import pytest
 from gra_train.runs import EXIT_STOPPED, read_json
 
 WORDS = ["sft", "seeds=mini", "pool=mini", "synthesis=mini", "student=mini", "sft=mini", "evaluation=mini",
-         "debug=tiny", "data=own", "compare.baseline=own", "resources=cpu2", "deepspeed=zero2", "sft.steps=300",
+         "debug=tiny", "data=own", "compare.baseline=own", "resources=cpu2", "sft.steps=300",
          "sft.global_batch=4", "sft.device_batch=2", "tracking=off"]  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def test_one_rank_is_told_to_end_and_all_save(tmp_path):
     own = tmp_path / "own.jsonl"
     row = {"instruction": "Take d f k. Reverse it. What is left?", "response": "Reverse: k f d. #### k f d"}
     own.write_text((json.dumps(row) + "\n") * 8)
-    words = [f"data.path={own}"]
+    words = [f"data.path={own}", "deepspeed=zero2"]
     runs = tmp_path / "runs"
     process = start(runs, *words)
     try:
@@ -77,3 +77,47 @@ def test_one_rank_is_told_to_end_and_all_save(tmp_path):
     assert process.returncode == 0, errors[-2000:]
     steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 301))
+
+
+def processes_of(folder: Path) -> list[int]:
+    """torchrun and its ranks that work on a run folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes()
+            state = (process / "stat").read_text().rsplit(")", 1)[1].split()[0]
+        except OSError:
+            continue
+        if b"gra_train.worker" in command and str(folder).encode() in command and state != "Z":
+            found.append(int(process.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_launcher_that_is_killed_takes_torchrun_and_its_ranks_along(tmp_path):
+    """kill -9, as by the out-of-memory killer: or a second run would find the first one's ranks in its folder."""
+    own = tmp_path / "own.jsonl"
+    row = {"instruction": "Take d f k. Reverse it. What is left?", "response": "Reverse: k f d. #### k f d"}
+    own.write_text((json.dumps(row) + "\n") * 8)
+    process = start(tmp_path / "runs", f"data.path={own}", "sft.steps=100000")
+    try:
+        deadline = time.monotonic() + 300
+        working: list[int] = []
+        while process.poll() is None and time.monotonic() < deadline:
+            for metrics in tmp_path.glob("runs/sft-*/metrics.jsonl"):
+                working = processes_of(metrics.parent) if metrics.stat().st_size else []
+            if len(working) == 3:
+                break
+            time.sleep(0.1)
+        assert len(working) == 3, process.communicate()[1][-3000:] if process.poll() is not None else working
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        deadline = time.monotonic() + 120
+        while (left := processes_of(tmp_path)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert left == []
+    finally:
+        process.kill()
+        for number in processes_of(tmp_path):
+            os.kill(number, signal.SIGKILL)

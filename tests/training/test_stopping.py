@@ -146,6 +146,22 @@ def test_a_loss_far_above_its_beginning_ends_the_training(tmp_path):
         free.check(step, 99.0, 1.0, scaled=False)
 
 
+def test_the_best_checkpoint_is_known_by_the_same_losses_after_a_resumption(tmp_path):
+    """Not by the few steps since: a lucky batch would make a checkpoint the best of all."""
+    losses = [2.0] * WINDOW + [1.0, 3.0] * WINDOW
+    whole, resumed = Health(tmp_path, 0.0), Health(tmp_path, 0.0)
+    for step, loss in enumerate(losses, 1):
+        if step == 30:
+            facts = resumed.facts()
+            resumed = Health(tmp_path, 0.0, facts["first_losses"], facts["recent_losses"])
+        for health in (whole, resumed):
+            health.check(step, loss, 1.0, scaled=False)
+        assert resumed.facts() == whole.facts()
+    older = Health(tmp_path, 0.0, [2.0] * WINDOW)  # of a checkpoint that does not say
+    older.check(40, 0.1, 1.0, scaled=False)
+    assert older.loss is None
+
+
 def test_a_gradient_that_is_not_finite_ends_it_unless_the_loss_is_scaled(tmp_path):
     Health(tmp_path, 3.0).check(1, 1.0, float("inf"), scaled=True)
     with pytest.raises(UserError, match=r"gradient norm inf"):

@@ -15,7 +15,7 @@ from gra_train.collate import modes, work
 from gra_train.collate.baselines import answering, rewarding, self_play, star
 from gra_train.collate.baselines.answering import make_thinker, start_model
 from gra_train.collate.data import Task, number
-from gra_train.collate.sources import task_rows
+from gra_train.collate.sources import named, task_rows
 from gra_train.collate.work import Inputs
 from gra_train.locate import model_folder
 from gra_train.records import PreferencePair, read_jsonl, write_jsonl
@@ -56,7 +56,8 @@ def answers(config: CollateStage, inputs: Inputs, out: Path) -> None:
     """SFT: inputs: model? (else config.model) -> model/, trained on the task data, instruction -> answer."""
     method = config.collate
     given = _tasks(config, inputs, out)
-    _sft(config, inputs, out, [example(modes.answer(method.prompts, t.instruction), t.answer) for t in given])
+    examples = [example(modes.answer(method.prompts, t.instruction), t.answer) for t in given]
+    _sft(config, inputs, out, examples, named(config, inputs, "tasks"))
 
 
 def star_round(config: CollateStage, inputs: Inputs, out: Path) -> None:
@@ -87,7 +88,7 @@ def star_round(config: CollateStage, inputs: Inputs, out: Path) -> None:
         task, text = by_id[row["task_id"]], row["rationale"]
         examples.append(example(modes.rationale(method.prompts, task.instruction), text))
         examples.append(example(modes.answer_with_rationale(method.prompts, task.instruction, text), task.answer))
-    _sft(config, inputs, out, examples)
+    _sft(config, inputs, out, examples, f"rationales of `{out.parent.name}`")
 
 
 def spin(config: CollateStage, inputs: Inputs, out: Path) -> None:
@@ -162,8 +163,10 @@ def _report(out: Path, counts: Mapping[str, Any]) -> None:
     log_metrics(out, {f"baseline/{name}": value for name, value in counts.items() if isinstance(value, int | float)})
 
 
-def _sft(config: CollateStage, inputs: Inputs, out: Path, examples: list[dict[str, Any]]) -> None:
-    """Fine-tune inputs["model"] (else config.model) with collate.answerer; without an example it is passed on."""
+def _sft(config: CollateStage, inputs: Inputs, out: Path, examples: list[dict[str, Any]], data: str) -> None:
+    """Fine-tune inputs["model"] (else config.model) with collate.answerer; without an example it is passed on.
+
+    data: how the card calls the examples."""
     from gra_train.training.sft import train_sft
 
     if not examples:
@@ -171,7 +174,8 @@ def _sft(config: CollateStage, inputs: Inputs, out: Path, examples: list[dict[st
         return
     base = inputs["model"].parent.name if "model" in inputs else config.model.name or config.model.path
     train_sft(_path(config, inputs), examples, config.collate.answerer, out=out, seed=config.seed,
-              place=work.place(config), base=base, trust_remote_code=config.model.trust_remote_code)  # fmt: skip
+              place=work.place(config), base=base, data=data, trust_remote_code=config.model.trust_remote_code,
+              revision=config.model.revision)  # fmt: skip
 
 
 def _dpo(config: CollateStage, train: Preference, start: Path, out: Path) -> None:
@@ -187,7 +191,7 @@ def _dpo(config: CollateStage, train: Preference, start: Path, out: Path) -> Non
     train_dpo(
         str(start / "model"), examples, train, out=out, seed=number(config.seed, config.iteration),
         place=work.place(config), beta=config.collate.beta, loss=config.collate.loss, base=start.parent.name,
-        trust_remote_code=config.model.trust_remote_code,
+        data=f"pairs of `{out.parent.name}`", trust_remote_code=config.model.trust_remote_code,
     )  # fmt: skip
 
 
