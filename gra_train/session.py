@@ -21,6 +21,7 @@ from gra_train.runs import EXIT_STOPPED, Reached, Run, Stopped, lease, read_json
 from gra_train.schema import Config
 from gra_train.settings import plain
 from gra_train.synthesis import embed
+from gra_train.training.readiness import check_trainings
 from gra_train.view import View, clock
 
 UNTIL = {
@@ -42,6 +43,7 @@ def run_experiment(config: Config, *, until: str = "compare", overrides: Sequenc
     check_rationale_tasks(nodes, config.evaluation)
     check_servers(nodes, runs_dir)
     check_encoders(nodes, runs_dir)
+    check_trainings(nodes, runs_dir)
     check_space(runs_dir)
     last = nodes[-1]
     folder = runs_dir / f"{config.name}-s{config.seed}-{last.run_id.rsplit('-', 1)[1]}"

@@ -5,8 +5,8 @@
   assume.NAME=VALUE    another assumption; the estimate lists them all
 
 Everything that can be found out before anything is spent: configuration, seeds, servers, model folders, GPUs, room on
-the disk; then calls, tokens, hours and money, with every assumption. All problems are listed at once; exit code 2 if
-there is one.
+the disk, batches and adapters; then calls, tokens, hours and money, with every assumption. All problems are listed at
+once; exit code 2 if there is one.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from gra_train.synthesis.estimate import estimate
 from gra_train.synthesis.estimate_view import costs
 from gra_train.synthesis.readiness import benchmarks, disk, encoders, evaluated, models
 from gra_train.synthesis.windows import windows
+from gra_train.training.readiness import trainings
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def main(words: Sequence[str]) -> int:
         found += windows(config, samples, listed)
         found += evaluated(nodes, offline=own.offline)
         found += evaluations(nodes)
+        found += trainings(nodes, Path(config.runs_dir))
         found += benchmarks(nodes, offline=own.offline)
         found += disk(config, nodes)
     for finding in found:

@@ -57,6 +57,8 @@ class Method:
         model: in place of config.student.
         """
         config, reads = self.graph.config, READS[stage]
+        if "baselines.shots" in reads and self.collate.baselines.shots and self.collate.decontaminate.against:
+            reads = (*reads, "decontaminate")  # worked examples come from the rationale data
         asks = reads_questions(config.evaluation) if stage in READS_QUESTIONS else ()
         asks = (*asks, *JUDGING) if stage in baselines.ANSWERING else asks
         apart = benchmarks(self.collate.decontaminate, config.evaluation) if "decontaminate" in reads else {}
@@ -83,6 +85,7 @@ class Method:
 
 def collate(method: Method, arm: str, base: Node | None) -> Rows:
     """The three stages of COLLATE on top of an arm's student, and a row of the table after each."""
+    _check_adapters(method.collate)
     starts = _families(method)
     start = {"model": base} if base else {}
     ift = method.stage("ift", arm, start)
@@ -149,6 +152,19 @@ def _adapters(collate: Collate, resources: Resources) -> Collate:
     return change(collate, stage2=adapted(collate.stage2), stage3=adapted(collate.stage3))
 
 
+def _check_adapters(collate: Collate) -> None:
+    """Raises UserError where stage 3 is to train on adapters of stage 2 that are not as its settings say."""
+    before, after = collate.stage2.lora, collate.stage3.lora
+    if not collate.iterations or not before.r or before.merge or not after.r:
+        return
+    if different := [name for name in KEPT if getattr(before, name) != getattr(after, name)]:
+        raise UserError(
+            f"collate.stage2.lora has {', '.join(f'{n}={getattr(before, n)}' for n in different)}, collate.stage3.lora "
+            f"{', '.join(f'{n}={getattr(after, n)}' for n in different)}: stage 3 trains the adapters of stage 2 on as "
+            "they are. Say the same in both, or set collate.share=copies and lora.merge=true."
+        )
+
+
 METHODS: dict[str, Callable[[Method, str, Node | None], Rows]] = {"collate": collate, **baselines.METHODS}
 """Builders by arms.NAME.method."""
 
@@ -171,6 +187,8 @@ def rows(graph: Maker, name: str, arm: Arm, base: Node | None, data: Node | None
     return METHODS[arm.method](Method(graph, _adapters(settings, graph.config.resources), data), name, base)
 
 
+KEPT = ("r", "alpha", "dora", "targets")
+"""What makes an adapter; where r is 0, collate.share=adapters sets 16."""
 OWN = {"rationale_data": "rationales", "task_data": "tasks"}
 """What collate.own_data calls the data of each setting."""
 GOLD = ("rationale_data", "own_data")

@@ -19,6 +19,7 @@ from gra_train.collate.losses import losses_by_mode
 from gra_train.collate.providers import member, task_sampling, told, write_rationales
 from gra_train.collate.sources import clean, named, rationale_rows
 from gra_train.collate.work import SCORER, Inputs
+from gra_train.errors import UserError
 from gra_train.records import PreferencePair, read_jsonl, write_jsonl
 from gra_train.runs import log_metrics, read_json, write_json
 from gra_train.schema import Preference, Train
@@ -75,6 +76,12 @@ def distinct(config: CollateStage, inputs: Inputs, out: Path) -> None:
         names = set(read_json(inputs["ift"] / "splits.json")["train"])
         learned = [t for t in given if t.id in names]
         mine = parts(learned, method.providers, config.seed, by=method.split)[config.provider]
+        if not mine:
+            raise UserError(
+                f"collate.providers={method.providers}, but {len(learned)} rows of the rationale data are there to "
+                f"learn from, {len(given) - len(learned)} are for validation: provider {config.provider} has none. "
+                "Lower collate.providers or collate.validation_rows, or give more data."
+            )
         [replies] = write_rationales(
             [member(SCORER, inputs["ift"], config.model)],
             mine,

@@ -24,10 +24,28 @@ COMPARED = ("r", "lora_alpha", "use_dora")
 
 
 def check(model: str, lora: Lora, place: Place) -> None:
-    """Raises UserError, before anything is loaded, for adapters that cannot be trained or saved so."""
+    """Raises UserError, before anything is loaded, for adapters that cannot be trained or saved so, here and on this
+    model."""
+    check_settings(lora, place)
     wanted = lora_arguments(lora)
-    stage = zero_stage(place)
     if wanted is None:
+        return
+    if lora.quantize and place.on_cpu:
+        raise UserError("lora.quantize=true (QLoRA) needs a GPU; on a CPU use lora.quantize=false.")
+    if is_adapter(model):
+        held = json.loads((Path(model_folder(model)) / "adapter_config.json").read_text())
+        if different := [name for name in COMPARED if held.get(name, False) != wanted[name]]:
+            raise UserError(
+                f"{model!r} is an adapter with {', '.join(f'{n}={held.get(n)}' for n in different)}, the settings say "
+                f"{', '.join(f'{n}={wanted[n]}' for n in different)}. An adapter is trained on as it is: give the "
+                "same lora settings, or lora.merge=true where it was trained to start from a merged model."
+            )
+
+
+def check_settings(lora: Lora, place: Place) -> None:
+    """Raises UserError for settings that cannot work on any model, nor on any machine."""
+    stage = zero_stage(place)
+    if not lora.r:
         if lora.dora or lora.quantize or not lora.merge:
             given = "lora.dora=true" if lora.dora else "lora.quantize=true" if lora.quantize else "lora.merge=false"
             raise UserError(f"{given} is about adapters, but lora.r=0 trains every weight: set lora.r to 8, say.")
@@ -39,14 +57,6 @@ def check(model: str, lora: Lora, place: Place) -> None:
             "lora.dora=true measures whole weights when it starts, and deepspeed=zero3 has sharded them: use "
             "deepspeed=zero2, or lora.dora=false."
         )
-    if is_adapter(model):
-        held = json.loads((Path(model_folder(model)) / "adapter_config.json").read_text())
-        if different := [name for name in COMPARED if held.get(name, False) != wanted[name]]:
-            raise UserError(
-                f"{model!r} is an adapter with {', '.join(f'{n}={held.get(n)}' for n in different)}, the settings say "
-                f"{', '.join(f'{n}={wanted[n]}' for n in different)}. An adapter is trained on as it is: give the "
-                "same lora settings, or lora.merge=true where it was trained to start from a merged model."
-            )
 
 
 def _check_quantization(place: Place, stage: int) -> None:
@@ -55,7 +65,7 @@ def _check_quantization(place: Place, stage: int) -> None:
             "lora.quantize=true (QLoRA) needs the package bitsandbytes, which is not installed: pip install "
             "bitsandbytes, or lora.quantize=false."
         )
-    if place.on_cpu:
+    if place.device == "cpu":
         raise UserError("lora.quantize=true (QLoRA) needs a GPU; on a CPU use lora.quantize=false.")
     if stage == 3:
         raise UserError("lora.quantize=true cannot be sharded by deepspeed=zero3: use deepspeed=zero2 or none.")

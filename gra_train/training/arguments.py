@@ -39,7 +39,12 @@ class Place:
                 f"resources.ranks={self.ranks}, but {started} process(es) were started. Start the stage with "
                 f"`torchrun --nproc_per_node {self.ranks}`, as gra-train does, or set resources.ranks={started}."
             )
-        if self.deepspeed and "RANK" not in os.environ:
+        if "RANK" not in os.environ:
+            self.check_deepspeed()
+
+    def check_deepspeed(self) -> None:
+        """Raises UserError for DeepSpeed with one rank, which is not started by torchrun."""
+        if self.deepspeed and self.ranks == 1:
             raise UserError(
                 "DeepSpeed needs torchrun, also for one rank: set resources.ranks to 2 or more, or deepspeed=none."
             )
@@ -133,10 +138,7 @@ def preference_config(loss: str) -> Any:
 def preference_arguments(
     train: Preference, place: Place, *, folder: Path, seed: int, beta: float, loss: str
 ) -> dict[str, Any]:
-    """Keyword arguments of `preference_config(loss)`. Reference log-probabilities are computed once, before training.
-
-    Raises UserError for KTO with a device batch of one pair.
-    """
+    """Keyword arguments of `preference_config(loss)`. Reference log-probabilities come before the training."""
     weights = [1.0, train.sft_weight] if loss == "sigmoid+sft" else None
     gamma = train.simpo_gamma
     own: dict[str, dict[str, Any]] = {
@@ -145,8 +147,6 @@ def preference_arguments(
         "simpo": {"loss_type": "simpo", "simpo_gamma": gamma, "cpo_alpha": 0.0},
         "orpo": {},
     }
-    if loss == "kto" and train.device_batch < 2:
-        raise UserError("loss=kto estimates a divergence within each batch: it needs device_batch=2 or more")
     shared = common(train, place, folder=folder, seed=seed) | {"beta": beta, "disable_dropout": True}
     return shared | own[method(loss)]
 

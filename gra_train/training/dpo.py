@@ -48,9 +48,7 @@ def train_dpo(
       again an adapter on M_IFT, and the reference is RP_s(i-1), not M_IFT.
     Either way the loss starts at ln 2. With lora.merge=true both give standard model folders.
     """
-    if train.packing:
-        raise UserError("packing=true is for fine-tuning: preference pairs are not packed. Set packing=false here.")
-    fit.check(model, train, place)
+    fit.check(model, train, place, loss=loss)
     with fit.fresh(place, seed):
         from gra_train.training import preferences
 

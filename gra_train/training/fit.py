@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from gra_train import progress
-from gra_train.errors import UserError
 from gra_train.runs import Stopped, content_hash, read_json, write_json
 from gra_train.schema import Train
-from gra_train.training import adapters, checkpoints, models
+from gra_train.training import adapters, checkpoints, models, readiness
 from gra_train.training.arguments import Place
 from gra_train.training.callbacks import Watch
 from gra_train.training.health import Health
@@ -60,12 +59,10 @@ class Job:
     trust_remote_code: bool = False
 
 
-def check(model: str, train: Train, place: Place) -> None:
-    """Raises UserError, before anything is loaded, for what cannot work."""
+def check(model: str, train: Train, place: Place, *, loss: str = "") -> None:
+    """Raises UserError, before anything is loaded, for what cannot work. loss: of a preference training."""
+    readiness.check(train, place, loss=loss)
     adapters.check(model, train.lora, place)
-    deadline(train.must_save_by)
-    if train.samples and adapters.zero_stage(place) == 3:
-        raise UserError("samples > 0: a model that deepspeed=zero3 has sharded cannot write; use samples=0 or zero2.")
 
 
 def complete(trainer: Any, train: Train, job: Job, *, out: Path, examples: int, overlong: int) -> None:

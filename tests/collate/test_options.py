@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from gra_train.collate import modes
+from gra_train.collate.baselines.answering import make_thinker
 from gra_train.collate.graph import READS, _adapters
 from gra_train.errors import UserError
 from gra_train.records import read_jsonl, write_jsonl
-from gra_train.schema import DataFile, Decontaminate, Lora, Resources
+from gra_train.schema import Baselines, DataFile, Decontaminate, Lora, Resources
 from gra_train.settings import change, only
 from gra_train.stages import STAGES
 
@@ -118,6 +119,26 @@ def test_data_that_overlap_with_a_benchmark_are_left_out(config, tmp_path):
     assert read(ift, "contamination.json")["benchmarks"]["b"]["questions"] == 1
     out = run("merit", change(given, iteration=1), {"ift": ift, "provider_0": ift}, tmp_path / "clean")
     assert read(out)["tasks"] == 12 - len(list(read_jsonl(out / "contaminated.jsonl"))) < 12
+
+
+def test_more_providers_than_rows_are_refused(config, ift, tmp_path):
+    many = change(config, provider=29, collate=change(config.collate, providers=30))
+    with pytest.raises(UserError, match=r"collate\.providers=30, but 20 rows .* 4 are for validation: provider 29 has"):
+        run("distinct", many, {"ift": ift}, tmp_path / "distinct")
+
+
+def test_worked_examples_of_the_baselines_are_no_test_questions(config, tmp_path):
+    asked = tmp_path / "benchmark.jsonl"
+    row = next(read_jsonl(Path(config.collate.rationale_data.path)))
+    asked.write_text(json.dumps({"question": row["instruction"]}) + "\n")
+    apart = Decontaminate(against=[str(asked)], ngram=4)
+    method = change(config.collate, decontaminate=apart, baselines=Baselines(shots=20))
+    given = change(config, collate=method, benchmarks={"b": DataFile(path=str(asked))})
+    thinker = make_thinker(given, {})
+    assert len(thinker.examples) == 20
+    assert row["instruction"] not in [one.instruction for one in thinker.examples]
+    without = make_thinker(change(given, benchmarks={}, collate=change(method, baselines=Baselines(shots=24))), {})
+    assert row["instruction"] in [one.instruction for one in without.examples]
 
 
 def test_adapters_learn_on_from_the_previous_adapter(config, ift, tmp_path):

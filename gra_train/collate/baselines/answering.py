@@ -20,7 +20,7 @@ from gra_train.collate.baselines.tree import tree_of_thoughts
 from gra_train.collate.baselines.vote import self_consistency
 from gra_train.collate.data import Task, number
 from gra_train.collate.providers import member
-from gra_train.collate.sources import rationale_rows
+from gra_train.collate.sources import clean, rationale_rows
 from gra_train.errors import UserError
 from gra_train.evaluation.scoring import Mark
 from gra_train.records import write_jsonl
@@ -115,7 +115,8 @@ def effort_of(counted: Sequence[Mapping[str, float]], spent: Mapping[str, int]) 
 
 
 def make_thinker(config: CollateStage, inputs: Mapping[str, Path], *, few_shot: bool = True) -> Thinker:
-    """The stage's model as a thinker; with `collate.baselines.shots`, after worked examples of the rationale data.
+    """The stage's model as a thinker; with `collate.baselines.shots`, after worked examples of the rationale data that
+    overlap with no question of collate.decontaminate.
 
     Raises UserError for fewer examples than are to be shown.
     """
@@ -123,6 +124,7 @@ def make_thinker(config: CollateStage, inputs: Mapping[str, Path], *, few_shot: 
     examples: tuple[Task, ...] = ()
     if few_shot and own.shots:
         given = rationale_rows(config, inputs)
+        given = clean(config, given, None) if config.benchmarks else given
         if len(given) < own.shots:
             raise UserError(f"collate.baselines.shots={own.shots}, but the rationale data have {len(given)} rows")
         examples = tuple(random.Random(number("shots", config.seed)).sample(given, own.shots))

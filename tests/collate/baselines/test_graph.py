@@ -54,6 +54,17 @@ def test_an_identity_holds_what_its_stage_reads():
     assert {"star", "cot"} <= changed_by(before, "collate.baselines.star_hints=1")  # cot: of what STaR trained
 
 
+def test_worked_examples_are_kept_apart_from_benchmarks_where_there_are_any():
+    """Only there: settings that nothing reads are no part of an identity."""
+    apart = "collate.decontaminate.against=[mini_math]"
+    [plain] = [node for node in nodes_of("collate.baselines.start=base") if node.label == "cot-CoT"]
+    [same] = [node for node in nodes_of("collate.baselines.start=base", apart) if node.label == "cot-CoT"]
+    assert (same.run_id, same.config.benchmarks) == (plain.run_id, {})
+    few = nodes_of("collate.baselines.start=base", "collate.baselines.shots=2", apart)
+    [shown] = [node for node in few if node.label == "cot-CoT"]
+    assert shown.config.benchmarks
+
+
 def changed_by(before, override):
     after = {node.stage: node.run_id for node in nodes_of(override)}
     return {stage for stage in before if before[stage] != after[stage]} - {"compare"}
