@@ -27,10 +27,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from goals import Goal, table
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TRL_EXPERIMENTAL_SILENCE": "1"}
 HERE = Path(__file__).parent
 WARM = 2
+SAME, FREE = 0.98, 1.3
+"""Goals for the median ratios: the same settings, and defaults against defaults."""
 ROWS = 8
 """Rows, or pairs, of one step: TRL's default batch."""
 
@@ -202,7 +206,23 @@ def interval(ratios: Sequence[float]) -> str:
     return f"{median(ratios):.3f} [{low:.3f}, {high:.3f}]"
 
 
-def same_settings(root: Path, pairs: int, steps: int) -> list[list[str]]:
+Ratios = dict[str, list[float]]
+"""What was compared -> ratio of each pair."""
+
+
+def targets(same: Ratios, free: Ratios) -> list[Goal]:
+    """same: TRL's time over ours at the same settings; free: useful tokens/s of our defaults over TRL's."""
+    found = [
+        (f"{name}: at the same settings not below {SAME} of TRL's speed", interval(ratios), median(ratios) >= SAME)
+        for name, ratios in same.items()
+    ]
+    return found + [
+        (f"{name}: our defaults at least {FREE} x TRL's useful tokens/s", interval(ratios), median(ratios) >= FREE)
+        for name, ratios in free.items()
+    ]
+
+
+def same_settings(root: Path, pairs: int, steps: int, found: Ratios) -> list[list[str]]:
     shapes = {
         "0.3M, vocabulary 639 (ours has a plain head)": {"width": 96, "layers": 2, "vocabulary": 639},
         "5M, vocabulary 16,384 (both have TRL's fused head)": {"width": 128, "layers": 4, "vocabulary": 16384},
@@ -221,11 +241,13 @@ def same_settings(root: Path, pairs: int, steps: int) -> list[list[str]]:
             }
             mine = partial(ours, model, rows, group_by_length=False, **common)
             ratios = alternate(mine, partial(trl, model, rows, **common, **extra), pairs)
-            lines.append([name, "DPO" if preference else "SFT", interval(ratios), str(len(ratios))])
+            kind = "DPO" if preference else "SFT"
+            found[f"{kind}, {name.split(',')[0]}"] = ratios
+            lines.append([name, kind, interval(ratios), str(len(ratios))])
     return lines
 
 
-def defaults(root: Path, pairs: int, steps: int) -> list[list[str]]:
+def defaults(root: Path, pairs: int, steps: int, found: Ratios) -> list[list[str]]:
     model = save_model(root / "mixed", width=192, layers=4, vocabulary=2048)
     lines = []
     for preference in (False, True):
@@ -252,9 +274,10 @@ def defaults(root: Path, pairs: int, steps: int) -> list[list[str]]:
                 return seconds[-1]
 
             ratios = alternate(noted, theirs, pairs)
-            lines.append(
-                ["DPO" if preference else "SFT", name, f"{rate / median(seconds):.0f}", interval(ratios), str(pairs)]
-            )
+            kind = "DPO" if preference else "SFT"
+            if side is mine:
+                found[kind] = ratios
+            lines.append([kind, name, f"{rate / median(seconds):.0f}", interval(ratios), str(pairs)])
     return lines
 
 
@@ -277,15 +300,20 @@ def main() -> None:
     from importlib.metadata import version
 
     with tempfile.TemporaryDirectory() as root:
-        same = markdown(("model", "method", "TRL's time / ours", "pairs"), same_settings(Path(root), pairs, steps))
+        alike, apart = {}, {}
+        same = markdown(
+            ("model", "method", "TRL's time / ours", "pairs"), same_settings(Path(root), pairs, steps, alike)
+        )
         free = markdown(
-            ("method", "side", "useful tokens/s", "times TRL's defaults", "pairs"), defaults(Path(root), pairs, steps)
+            ("method", "side", "useful tokens/s", "times TRL's defaults", "pairs"),
+            defaults(Path(root), pairs, steps, apart),
         )
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl"))
     text = (
         f"# Training steps\n\n{datetime.now(UTC):%Y-%m-%d}, one thread of a CPU shared with other work, {versions}. "
         f"How it is measured: [training.py](training.py). {steps} steps a side and pair (four times as many of the "
-        f"smallest model), {WARM} of them not timed.\n\n## The same settings\n\n{same}\n\n"
+        f"smallest model), {WARM} of them not timed.\n\n{table(targets(alike, apart))}\n\n"
+        f"## The same settings\n\n{same}\n\n"
         f"## Defaults, mixed lengths\n\n{free}\n"
     )
     print(text)

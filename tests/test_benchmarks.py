@@ -44,6 +44,20 @@ def test_both_sides_send_each_call_once_and_the_table_says_so(bench):
     assert held["GRA (0.05 s, 10): no row lost, no call sent twice"]
 
 
+def test_goals_are_said_beside_what_was_measured(bench):
+    import collate
+    import goals
+    import training
+
+    found = training.targets({"SFT, 0.3M": [0.97, 0.99, 0.98]}, {"DPO": [1.2, 1.29, 1.5]})
+    assert [held for _, _, held in found] == [True, False]
+    assert found[1][0] == "DPO: our defaults at least 1.3 x TRL's useful tokens/s"
+    assert found[1][1].startswith("1.290 [")
+    share = collate.bound() * 0.89
+    assert [held for _, _, held in collate.targets([share], [5.0])] == [False, True]
+    assert "| 0.89 | **no** |" in goals.table(collate.targets([share], [5.0]))
+
+
 def test_one_call_in_a_hundred_is_a_straggler_that_takes_ten_times_as_long(bench):
     runner, _ = bench
     python = Path(sys.executable)
