@@ -66,6 +66,13 @@ def encode(answer: Answer) -> list[Any]:
     return [*value, answer.prompt_tokens] if answer.prompt_tokens else value
 
 
+def is_failed(value: Any) -> bool:
+    """Whether an encoded answer says that there was none."""
+    return (
+        isinstance(value, list) and len(value) > 2 and (value[0] is None or (value[0] == "" and value[1] == "failed"))
+    )
+
+
 def decode(value: list[Any], key: bytes = b"") -> Answer:
     """key: where the ledger has it (see `key_in_batch`), for the record of where a row came from."""
     if isinstance(value[0], str):

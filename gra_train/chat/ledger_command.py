@@ -26,6 +26,9 @@ def main(arguments: Sequence[str]) -> int:
         action.add_argument("folder", type=Path, nargs="?", default=FOLDER, help=f"default: {FOLDER}")
     export.add_argument("--out", type=Path, required=True, help="FILE.parquet")
     vacuum.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    vacuum.add_argument(
+        "--failed", action="store_true", help="also drop calls that no server answered: to ask them again"
+    )
     words = parser.parse_args(list(arguments))
     if not words.folder.is_dir() or not any(words.folder.glob("*.seg")):
         raise UserError(
@@ -58,13 +61,15 @@ def _stats(words: argparse.Namespace) -> None:
             "written",
             "scored",
             "truncated",
+            "failed",
             "MB",
             "first",
             "last",
         )
     ]
     for (model, purpose, kind), count in sorted(found.counts.items()):
-        numbers = (count.answers, count.prompt_tokens, count.completion_tokens, count.scored_tokens, count.truncated)
+        numbers = (count.answers, count.prompt_tokens, count.completion_tokens, count.scored_tokens, count.truncated,
+                   count.failed)  # fmt: skip
         rows.append((model, purpose, kind, *(f"{n:,}" for n in numbers), f"{count.bytes / 1e6:.1f}",
                      _day(count.first), _day(count.last)))  # fmt: skip
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -112,11 +117,13 @@ def _show(words: argparse.Namespace) -> None:
 def _vacuum(words: argparse.Namespace) -> None:
     from gra_train.chat.ledger_vacuum import vacuum
 
-    done = vacuum(words.folder, dry_run=words.dry_run)
+    done = vacuum(words.folder, dry_run=words.dry_run, failed=words.failed)
     would = "would be " if words.dry_run else ""
     print(
         f"{done.merged:,} segments {would}merged into {min(1, done.merged)}; {done.superseded:,} repeated records and "
-        f"{done.broken:,} damaged or torn bytes {would}dropped; {done.before / 1e6:.1f} MB -> {done.after / 1e6:.1f} MB"
+        f"{done.broken:,} damaged or torn bytes"
+        + f" and {done.failed:,} calls without an answer" * words.failed
+        + f" {would}dropped; {done.before / 1e6:.1f} MB -> {done.after / 1e6:.1f} MB"
     )
 
 

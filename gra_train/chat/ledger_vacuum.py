@@ -1,4 +1,5 @@
-"""Vacuum: small, torn and repetitive segments of a ledger become one, and no row is lost however it ends.
+"""Vacuum: small, torn and repetitive segments of a ledger become one, and no row is lost however it ends. Where that is
+asked for, what servers did not answer is dropped, so that it is asked again.
 
 The new segment is written under a temporary name, synced, read back and renamed; only then are the old ones deleted. A
 kill in between leaves some rows twice, which the next vacuum drops.
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gra_train.chat import ledger_index, segments
+from gra_train.chat.keys import is_failed
 from gra_train.chat.ledger import Ledger
 from gra_train.chat.segments import KEY, Writer
 from gra_train.errors import UserError
@@ -26,17 +28,48 @@ SMALL = 64 << 20
 
 @dataclass
 class Vacuumed:
-    """merged: segments that became one. superseded: records; broken, before, after: bytes (of all segments)."""
+    """merged: segments that became one. superseded, failed: records; broken, before, after: bytes (of all segments)."""
 
     merged: int = 0
     superseded: int = 0
+    failed: int = 0
     broken: int = 0
     before: int = 0
     after: int = 0
 
 
-def vacuum(folder: Path, *, small: int = SMALL, dry_run: bool = False) -> Vacuumed:
+@dataclass(frozen=True)
+class _Keep:
+    """Which records stay. failed: keys whose answer is that there was none, where these go."""
+
+    ledger: Ledger
+    failed: frozenset[bytes] = frozenset()
+
+    def __call__(self, body: bytes, path: Path, offset: int) -> bool:
+        if self.failed and body[:KEY] in self.failed:  # another process may have got an answer: then that one counts
+            return not _is_failed(body)
+        return self.ledger.holds(body[:KEY], path, offset)
+
+
+def _is_failed(body: bytes) -> bool:
+    record = segments.record_of(body)
+    return record.kind in ("completion", "likelihood") and is_failed(record.value)
+
+
+def _failed(ledger: Ledger) -> frozenset[bytes]:
+    """The keys of calls that are on record as not answered."""
+    return frozenset(
+        body[:KEY]
+        for path in ledger.segments
+        for offset, _, body in segments.scan(path)
+        if body and not segments.is_end(body) and ledger.holds(body[:KEY], path, offset) and _is_failed(body)
+    )
+
+
+def vacuum(folder: Path, *, small: int = SMALL, dry_run: bool = False, failed: bool = False) -> Vacuumed:
     """Merge what is smaller than `small` or has something to drop: repeated keys, damaged and torn bytes.
+
+    failed: also drop the records of calls that no server answered, so that they are asked again.
 
     Raises UserError, with nothing changed, while a process writes to the ledger or vacuums it, if a segment cannot be
     read, and if the disk has no room for the new segment.
@@ -53,11 +86,13 @@ def vacuum(folder: Path, *, small: int = SMALL, dry_run: bool = False) -> Vacuum
             for left in (*empty, *folder.glob("*.seg.tmp"), *folder.glob(f"{ledger_index.NAME}.*.tmp")):
                 left.unlink()
         with Ledger(folder, rebuild=True) as ledger:
-            done, chosen, keep = _plan(ledger, small)
+            stays = _Keep(ledger, _failed(ledger) if failed else frozenset())
+            done, chosen, keep = _plan(stays, small)
+            done.failed = len(stays.failed)
             if dry_run or not chosen:
                 return done
             done.after -= keep
-            new = _merge(folder, ledger, chosen, keep)
+            new = _merge(folder, stays, chosen, keep)
         done.after += new.stat().st_size
         for path in chosen:
             path.unlink()
@@ -67,13 +102,13 @@ def vacuum(folder: Path, *, small: int = SMALL, dry_run: bool = False) -> Vacuum
     return done
 
 
-def _plan(ledger: Ledger, small: int) -> tuple[Vacuumed, list[Path], int]:
+def _plan(stays: _Keep, small: int) -> tuple[Vacuumed, list[Path], int]:
     """What would be done, the segments to merge, and how many bytes of them stay."""
     done = Vacuumed()
     chosen: list[tuple[Path, int]] = []
     waste = False
-    for path in ledger.segments:
-        kept = superseded = broken = 0
+    for path in stays.ledger.segments:
+        kept = superseded = broken = failed = 0
         end = len(segments.MAGIC)
         for offset, size, body in segments.scan(path):
             end = offset + size
@@ -81,8 +116,10 @@ def _plan(ledger: Ledger, small: int) -> tuple[Vacuumed, list[Path], int]:
                 broken += size
             elif segments.is_end(body):
                 continue
-            elif ledger.holds(body[:KEY], path, offset):
+            elif stays(body, path, offset):
                 kept += size
+            elif body[:KEY] in stays.failed:
+                failed += 1
             else:
                 superseded += 1
         length = path.stat().st_size
@@ -90,9 +127,9 @@ def _plan(ledger: Ledger, small: int) -> tuple[Vacuumed, list[Path], int]:
         done.before += length
         done.superseded += superseded
         done.broken += broken
-        if length < small or superseded or broken:
+        if length < small or superseded or broken or failed:
             chosen.append((path, kept))
-            waste = waste or bool(superseded or broken)
+            waste = waste or bool(superseded or broken or failed)
     done.after = done.before
     if len(chosen) < 2 and not waste:  # one good small segment: nothing to gain
         return done, [], 0
@@ -101,7 +138,7 @@ def _plan(ledger: Ledger, small: int) -> tuple[Vacuumed, list[Path], int]:
     return done, [path for path, _ in chosen], kept
 
 
-def _merge(folder: Path, ledger: Ledger, chosen: list[Path], keep: int) -> Path:
+def _merge(folder: Path, stays: _Keep, chosen: list[Path], keep: int) -> Path:
     """The new segment, in place. It bears the earliest time: what its rows come before, they still come before."""
     if shutil.disk_usage(folder).free < keep + (1 << 16):
         raise UserError(f"ledger {str(folder)!r}: {keep / 1e6:.1f} MB must be free to merge its segments")
@@ -112,7 +149,7 @@ def _merge(folder: Path, ledger: Ledger, chosen: list[Path], keep: int) -> Path:
         try:
             for path in chosen:
                 for offset, _, body in segments.scan(path):
-                    if body is not None and not segments.is_end(body) and ledger.holds(body[:KEY], path, offset):
+                    if body is not None and not segments.is_end(body) and stays(body, path, offset):
                         writer.append(segments.framed(body))
                         rows += 1
         except BaseException:

@@ -7,6 +7,7 @@ import logging
 import pytest
 
 from gra_train.chat import calling, endpoints, wire
+from gra_train.chat.ledger_vacuum import vacuum
 from gra_train.chat.pool import open_pool
 from gra_train.chat.protocol import Completion, ModelError, Sampling
 from gra_train.schema import Model
@@ -95,6 +96,16 @@ def test_a_request_that_fails_among_others_costs_its_own_answer_alone(server, st
     assert again == replies
     assert usage["computed"] == caller.calls == 0
     assert sum(stats()["requests"].values()) == received
+
+
+def test_what_failed_is_asked_again_once_it_is_dropped_from_the_ledger(server, tmp_path):
+    """For a rerun it is an answer like any other, until `gra-train ledger vacuum --failed`."""
+    requests = [request("poison" if i == 5 else "fine", seed=i) for i in range(10)]
+    play(server, "poison", requests, tmp_path)
+    assert vacuum(tmp_path, failed=True).failed == 1
+    replies, usage, _ = play(server, "poison", requests, tmp_path)
+    assert usage["computed"] == 1
+    assert [i for i, r in enumerate(replies) if r.failed] == [5]
 
 
 def test_or_ends_the_run_where_that_is_asked_for(server, tmp_path):

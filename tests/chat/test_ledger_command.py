@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gra_train.chat.ledger import Ledger, encode, key_of
+from gra_train.chat.ledger_vacuum import vacuum
 from gra_train.chat.protocol import Reply, TokenLogProbs
 
 
@@ -43,7 +44,7 @@ def test_stats(folder):
     assert done.returncode == 0, done.stderr
     rows = [line.split() for line in done.stdout.splitlines()]
     llama = next(row for row in rows if row[0] == "llama")
-    assert llama[1:8] == ["generator/response", "completion", "10", "1,000", "70", "0", "3"]
+    assert llama[1:9] == ["generator/response", "completion", "10", "1,000", "70", "0", "3", "0"]
     today = time.strftime("%Y-%m-%d", time.gmtime())
     assert llama[-1] in (today, time.strftime("%Y-%m-%d", time.gmtime(time.time() - 60)))
     assert ["tiny", "reviewer/response", "batch", "1", "0", "0", "2", "0"] in [row[:8] for row in rows]
@@ -105,6 +106,41 @@ def test_vacuum(folder):
     with Ledger(folder) as ledger:
         assert ledger.answer(key_of(0).hex()).text == "tëxt 0\x00"
         assert len(ledger) == 12
+
+
+def test_vacuum_drops_what_was_not_answered_where_that_is_asked_for(folder, tmp_path):
+    origin = {"kind": "completion", "model": "llama", "purpose": "generator/response"}
+    failed, vain = encode(Reply("", "failed")), encode(TokenLogProbs((), failed=True))
+    with Ledger(folder) as ledger:
+        ledger.put(key_of("a"), failed, **origin)
+        ledger.put(key_of("b"), vain, **origin | {"kind": "likelihood"})
+        ledger.put(key_of("c"), failed, **origin)
+        ledger.put(key_of("failed"), encode(Reply("failed", "stop")), **origin)
+    with Ledger(tmp_path / "later") as later:  # another process asked the same, and was answered
+        later.put(key_of("c"), encode(Reply("an answer")), **origin)
+    (later,) = (tmp_path / "later").glob("*.seg")
+    later.rename(folder / later.name)
+    stats = [line.split() for line in run("stats", folder).stdout.splitlines()]
+    assert ["llama", "generator/response", "likelihood", "1", "0", "0", "0", "0", "1"] in [row[:9] for row in stats]
+    assert vacuum(folder).failed == 0
+    with Ledger(folder) as ledger:
+        assert ledger.answer(key_of("a").hex()).failed
+    with Ledger(tmp_path / "later2") as later:
+        later.put(key_of("c"), encode(Reply("an answer")), **origin)
+    (later,) = (tmp_path / "later2").glob("*.seg")
+    later.rename(folder / later.name)
+    done = run("vacuum", folder, "--failed", "--dry-run")
+    assert "3 calls without an answer would be dropped" in done.stdout
+    done = run("vacuum", folder, "--failed")
+    assert done.returncode == 0, done.stderr
+    assert "3 calls without an answer dropped" in done.stdout
+    with Ledger(folder) as ledger:
+        assert key_of("a") not in ledger
+        assert key_of("b") not in ledger
+        assert ledger.answer(key_of("c").hex()).text == "an answer"
+        assert ledger.answer(key_of("failed").hex()).text == "failed"
+        assert len(ledger) == 14
+    assert vacuum(folder, failed=True).merged == 0
 
 
 @pytest.mark.parametrize(
