@@ -1,5 +1,6 @@
 """`gra-train validate`: every problem at once, nothing spent, and an estimate that says what it rests on."""
 
+import asyncio
 import http.server
 import json
 import re
@@ -19,7 +20,7 @@ from gra_train.runs import lease
 from gra_train.schema import Config, Model, Review, Synthesis
 from gra_train.settings import problems
 from gra_train.stages import STAGES
-from gra_train.synthesis import demand
+from gra_train.synthesis import demand, readiness
 from gra_train.synthesis.assumptions import Assumptions, basis
 from gra_train.synthesis.estimate import estimate, ways
 
@@ -72,13 +73,14 @@ class Models(http.server.BaseHTTPRequestHandler):
     """GET /v1/models with a key: lists `tiny`; anything else would be a call."""
 
     calls: ClassVar[list[str]] = []
+    listing: ClassVar[object] = {"data": [{"id": "tiny", "max_model_len": 900}]}
 
     def do_GET(self):
         self.calls.append(self.path)
         allowed = self.headers.get("Authorization") == "Bearer canary-key"
         self.send_response(200 if allowed else 401)
         self.end_headers()
-        self.wfile.write(json.dumps({"data": [{"id": "tiny", "max_model_len": 900}]}).encode() if allowed else b"no")
+        self.wfile.write(json.dumps(self.listing).encode() if allowed else b"no")
 
     def log_message(self, *_):
         pass
@@ -114,6 +116,24 @@ def test_servers_are_asked_for_their_list_only(server, tmp_path, capsys, monkeyp
     assert set(Models.calls) == {"/v1/models"}
     assert "canary-key" not in text
     assert "another-key" not in text
+
+
+@pytest.mark.parametrize(
+    ("listing", "said"),
+    [
+        ({"data": None}, "lists no models"), ({"data": ["x", 1, None]}, "lists no models"), ([], "lists no models"),
+        (None, "lists no models"), ({"data": {"id": "tiny"}}, "lists no models"), ({"data": [{}]}, "lists no models"),
+        ({"data": ["x", {"id": "tiny", "max_model_len": "many"}]}, "serves tiny"),
+        ({"data": [{"id": "Bearer canary-key\x1b[2J"}]}, "it lists Bearer ***?[2J"),
+    ],
+)  # fmt: skip
+def test_a_hostile_list_of_models_is_read(server, monkeypatch, listing, said):
+    monkeypatch.setenv("GOOD_KEY", "canary-key")
+    monkeypatch.setattr(Models, "listing", listing)
+    model = Model(name="ada", url=server, served_name="tiny", api_key_env="GOOD_KEY")
+    (finding,) = asyncio.run(readiness._probe([(model, server)], {})).values()
+    assert said in finding.text
+    assert "canary" not in str(finding)
 
 
 def test_prompts_that_do_not_fit_a_window_are_named_with_both_numbers(server, tmp_path, capsys, monkeypatch):

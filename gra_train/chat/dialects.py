@@ -37,19 +37,17 @@ OPTIONAL = ("structured_outputs", "regex", "response_format", "n", "logprobs", "
 
 def recognise(listing: Any) -> tuple[str, list[str]]:
     """(server, names of its models) from the JSON of GET /models; ("", []) where it says nothing."""
-    try:
-        rows = [row for row in listing["data"] if isinstance(row, dict)]
-        owners = {str(row.get("owned_by", "")).lower() for row in rows}
-        names = [str(row["id"]) for row in rows]
-    except (KeyError, TypeError):
-        return "", []
+    data = listing.get("data") if isinstance(listing, dict) else None
+    rows = [row for row in data if isinstance(row, dict)] if isinstance(data, list) else []
+    owners = {str(row.get("owned_by", "")).lower() for row in rows}
+    names = [str(row["id"]) for row in rows if "id" in row]
     return next((_OWNERS[o] for o in sorted(owners) if o in _OWNERS), ""), names
 
 
 def listed_window(listing: Any, name: str) -> int | None:
     """Tokens of the model's window, where GET /models says so (vLLM, SGLang)."""
     try:
-        row = next(row for row in listing["data"] if row["id"] == name)
+        row = next(row for row in listing["data"] if isinstance(row, dict) and row.get("id") == name)
         found = row.get("max_model_len")
     except (KeyError, TypeError, AttributeError, StopIteration):
         return None

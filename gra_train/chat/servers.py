@@ -179,7 +179,7 @@ class _Keeper:
                 if i in due:
                     if time.monotonic() >= due[i]:
                         del due[i]
-                        server.start()
+                        self._start(server)
                 elif not left[i]:
                     server.given_up = True
                     log.error("model %r: no more restarts. %s", server.plan.name, server.story())
@@ -190,6 +190,16 @@ class _Keeper:
                     log.warning(
                         "model %r: starting its server again in %.0f s. %s", server.plan.name, wait, server.story()
                     )
+
+    @staticmethod
+    def _start(server: Server) -> None:
+        """Start it again. Where even that fails (a full disk, no process to be had), it counts as a start that ended:
+        the next look finds it ended still, and waits longer."""
+        try:
+            server.start()
+        except (OSError, ValueError, UserError) as error:
+            server.starts += 1
+            log.error("model %r: its server could not be started: %s", server.plan.name, error)
 
 
 def _file_name(name: str) -> str:

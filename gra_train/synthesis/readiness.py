@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from gra_train.chat.dialects import listed_window
+from gra_train.chat.dialects import listed_window, recognise
 from gra_train.chat.serve import plan_servers, resolve
 from gra_train.data.benchmarks import HUB, LM_EVAL, questions
 from gra_train.doctor import Finding
@@ -160,10 +160,10 @@ async def _probe_one(session: Any, model: Model, url: str, windows: dict[str, in
     key = os.environ.get(model.api_key_env, "") if model.api_key_env else ""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        async with session.get(f"{url}/models", headers=headers) as response:
+        async with session.get(f"{url}/models", headers=headers, allow_redirects=False) as response:
             status = response.status
             listed = await response.json(content_type=None) if status == 200 else None
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError) as error:
         cause = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
         return Finding("problem", model.name, f"no server answers at {url} ({cause})", "start it, or correct url=")
     if status in (401, 403):
@@ -173,10 +173,11 @@ async def _probe_one(session: Any, model: Model, url: str, windows: dict[str, in
         return Finding("note", model.name, f"{url} is there, but lists no models (status {status})")
     if window := listed_window(listed, model.served_name or model.name):
         windows[model.name] = min(window, windows.get(model.name, window))
-    names = [str(m.get("id")) for m in listed.get("data", [])] if isinstance(listed, dict) else []
+    _, names = recognise(listed)
     served = model.served_name or model.name
     if names and served not in names:
-        shown = ", ".join(re.sub(r"[^\x20-\x7e]", "?", n)[:80] for n in names[:5])
+        hidden = [n.replace(key, "***") if key else n for n in names[:5]]  # a server may send the key back
+        shown = ", ".join(re.sub(r"[^\x20-\x7e]", "?", n)[:80] for n in hidden)
         return Finding("problem", model.name, f"{url} does not serve {served!r}; it lists {shown}", "set served_name=")
     return Finding("ok", model.name, f"{url} serves {served}" if names else f"{url} is there (it lists no models)")
 

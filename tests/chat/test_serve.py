@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from gra_train.chat import engines, serve
+from gra_train.chat import engines, serve, servers
 from gra_train.chat.pool import open_pool
 from gra_train.chat.protocol import Completion, ModelError, Sampling
 from gra_train.chat.serve import identity, plan_servers, resolve
@@ -232,6 +232,26 @@ def test_a_server_answers_is_started_again_and_ends_with_the_block(pool, tmp_pat
     said = (tmp_path / "servers" / "tiny.log").read_text()
     assert "the token is ***, says the server" in said
     assert "canary" not in said + caplog.text
+
+
+def test_a_start_that_fails_is_tried_again(pool, tmp_path, notes, caplog, monkeypatch):
+    """A full disk, say: the thread that keeps servers alive must outlive it."""
+    start, failed = servers.Server.start, []
+
+    def once_in_vain(self):
+        if self.starts and not failed:
+            failed.append(self)
+            raise OSError(28, "No space left on device")
+        start(self)
+
+    monkeypatch.setattr(servers.Server, "start", once_in_vain)
+    monkeypatch.setattr(servers, "_FIRST_WAIT_S", 0.05)
+    with serving(pool(), tmp_path) as placed, open_pool(placed, ledger=tmp_path / "ledger") as opened:
+        opened.run([call(1)])
+        let_die(placed[0])
+        assert opened.run([call(2)]) == [f"from {notes()[1]['pids'][0]}"]
+    assert failed
+    assert "its server could not be started: [Errno 28] No space left on device" in caplog.text
 
 
 def test_a_server_that_keeps_ending_is_given_up_and_the_error_says_why(pool, tmp_path):
