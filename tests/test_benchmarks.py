@@ -79,3 +79,26 @@ def test_a_client_that_fails_is_reported_with_its_own_words(bench, tmp_path):
         done = runner.run("broken", Path(sys.executable), script, cell, at, limit_s=60)
     assert done.failure == "no such thing"
     assert "no such thing" in report.tables({cell: [done]})
+
+
+def test_bounds_of_scoring_are_compared_with_what_was_measured(monkeypatch):
+    """They were called kept whatever the table above them said. The committed figures are read as they stand."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import evaluation
+
+    text = (BENCHMARKS / "evaluation.md").read_text()
+    head, _, *lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    found = [dict(zip(head, line, strict=True)) for line in lines]
+    found = [row | {"scoring s": float(row["scoring s"])} for row in found]
+    said = evaluation.bounds(found)
+    assert [held for _, held in said] == [True, True, True]
+    assert text.endswith("\n".join(f"- {sentence}" for sentence, _ in said) + "\n")
+    slow = [row | {"scoring s": 60.5 if (row["benchmark"], row["protocol"]) == ("math", "robust") else 0.1}
+            for row in found]  # fmt: skip
+    assert evaluation.bounds(slow) == [
+        ("gsm8k: 0.10 s, bound 3 s: held", True),
+        ("math: 60.50 s, bound 60 s: NOT HELD", False),
+        ("mmlu: 0.10 s, bound 10 s: held", True),
+    ]
+    assert evaluation.bounds(found[:1]) == said[:1], "what was not measured is not said to be held"
+    del sys.modules["evaluation"]

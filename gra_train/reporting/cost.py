@@ -41,7 +41,7 @@ def costs(compare: Node, runs_dir: Path) -> list[dict[str, Any]]:
 def _cost(data: Node, runs_dir: Path) -> dict[str, Any]:
     stages = {node.run_id: node for node in _made_by(data)}
     source = next((node for node in stages.values() if node.stage != "seeds"), None)
-    known = [_one(node, runs_dir) for node in stages.values()]
+    known = [of_stage(node, runs_dir) for node in stages.values()]
     total: dict[str, Any] = {"kept": _rows(source, runs_dir)}
     for key in (*COUNTS, "money", *MEASURES):
         values = [one[key] for one in known]
@@ -62,7 +62,8 @@ def _made_by(data: Node) -> Iterator[Node]:
         yield from _made_by(node)
 
 
-def _one(node: Node, runs_dir: Path) -> dict[str, Any]:
+def of_stage(node: Node, runs_dir: Path) -> dict[str, Any]:
+    """What one stage took: as `costs`, without what it kept; what was not measured is None."""
     folder = runs_dir / node.run_id
     usage, effort = read_json(folder / "usage.json") or {}, read_json(folder / "effort.json") or {}
     counts = usage.get("total", {})

@@ -13,6 +13,7 @@ from typing import Any
 
 from gra_train.graph import Node
 from gra_train.records import read_jsonl
+from gra_train.reporting.cost import of_stage
 from gra_train.runs import read_json
 
 MADE_BY_MODELS = ("synthesize", "refine", "distill")
@@ -24,6 +25,9 @@ NAMES = {
     "tokens_per_row": "tokens that models read, wrote or scored for each such row",
     "written_per_row": "tokens that models wrote for each such row",
     "seconds_per_row": "seconds of the machine for each such row (where no call was answered from the ledger)",
+    "gpu_seconds_per_row": "seconds of GPUs for each such row, by NVML (of servers started by the run, or none)",
+    "gpu_joules_per_row": "energy of these GPUs for each such row, in joules, by NVML",
+    "cpu_joules_per_row": "energy of the machine's CPUs for each such row, in joules, by RAPL",
     "rationale_words": "words of the test questions' rationales, mean",
     "written_per_question": "tokens that a method wrote for a test question, all its calls together",
     "gold_perplexity": "perplexity of the gold answer's tokens under M_IFT, given the rationale, on validation tasks",
@@ -33,6 +37,9 @@ NAMES = {
     "spread": "mean distance of the training instructions' embeddings",
 }
 """What can be measured, with its definition."""
+METERED = ("gpu_seconds", "gpu_joules", "cpu_joules")
+SHARES = ("ifd", "judge_share")
+"""Measures that are printed in percent."""
 
 
 def measures(nodes: Sequence[Node], runs_dir: Path) -> Measures:
@@ -104,6 +111,11 @@ def _cost(data: Node, runs_dir: Path) -> dict[str, float]:
     }
     if not usage["from_ledger"] and (seconds := run.status.get("seconds")):
         found["seconds_per_row"] = seconds / rows
+    took = of_stage(sources[0], runs_dir)
+    for name in METERED:
+        unseen = took["partial"] or (took["elsewhere"] and name.startswith("gpu"))
+        if took[name] is not None and not unseen:
+            found[f"{name}_per_row"] = took[name] / rows
     return {name: round(value, 4) for name, value in found.items()}
 
 

@@ -15,6 +15,7 @@ from gra_train.reporting.figure import Panel, Point
 from gra_train.reporting.finished import Finished
 from gra_train.reporting.flags import COUNTED, LEGEND, MARK, is_marked
 from gra_train.reporting.markup import MISSING
+from gra_train.reporting.measures import SHARES
 from gra_train.reporting.published import OURS, number, read
 from gra_train.reporting.recipe import Published, Recipe
 
@@ -65,15 +66,21 @@ class Printed:
 
 
 def ours(row: Mapping[str, str], finished: Mapping[str, Finished], recipe: Published) -> dict[str, Mapping[str, Any]]:
-    """What we have for a printed row, by its columns: {value, low, high} in percent, with n, counts and `marked`; empty
-    without a finished run.
+    """What we have for a printed row, by its columns: scores as {value, low, high} in percent, with n, counts and
+    `marked`; measures as {value}, in percent where they are shares. Empty without a finished run.
 
     `{column}` in the row's `ours` is each column's name: a run for every column.
     """
     found: dict[str, Mapping[str, Any]] = {}
     for column in row if row.get("ours") else ():
         name, _, label = row["ours"].replace("{column}", column).partition("#")
-        result = finished.get(name)
+        result, label = finished.get(name), recipe.labels.get(column, label)
+        if recipe.measures:
+            measure = recipe.measures.get(column, "")
+            value = result.table.get("measures", {}).get(label, {}).get(measure) if result else None
+            if value is not None:
+                found[column] = {"value": 100 * value if measure in SHARES else value}
+            continue
         entry = next((r for r in result.table["rows"] if r["label"] == label), None) if result else None
         scores = (entry or {}).get("scores") or {}
         task = recipe.tasks.get(column, column)

@@ -50,6 +50,8 @@ class Published(Section):
     tasks: dict[str, str] = setting({}, "column -> our name of that benchmark, where they differ")
     averages: list[str] = setting([], "columns that print an average over benchmarks")
     average_of: list[str] = setting([], "our names of those benchmarks: an average over others is not set beside it")
+    labels: dict[str, str] = setting({}, "column -> our label in place of the row's (a row whose columns are arms)")
+    measures: dict[str, str] = setting({}, "column -> a measure of ours; with any, no score stands beside a number")
     unit: str = setting("percent", "of the numbers", choices=("percent", "tokens", "perplexity", "mixed"))
 
 
@@ -107,6 +109,9 @@ def _check(recipe: Recipe) -> None:
             raise UserError(
                 f"there is no measure {measure.name!r}.{nearest(measure.name, list(NAMES))} Known: {', '.join(NAMES)}"
             )
+    for name in recipe.published.measures.values():
+        if name not in NAMES:
+            raise UserError(f"published.measures: there is no {name!r}.{nearest(name, list(NAMES))}")
     known = {"accuracy", "data", "funnel", *(measure.name for measure in mini.measures)}
     choices = ", ".join(sorted(known))
     for claim in mini.claims:

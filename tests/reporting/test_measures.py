@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -12,9 +13,11 @@ import pytest
 from gra_train.compose import compose
 from gra_train.experiment import plan
 from gra_train.graph import Node
+from gra_train.reporting.cost import of_stage
 from gra_train.reporting.finished import Finished, completed
 from gra_train.reporting.measures import measures, of_training_sets
 from gra_train.runs import write_json
+from gra_train.settings import change
 
 USAGE = {"asked": 700, "from_ledger": 0, "prompt_tokens": 1000, "completion_tokens": 350, "scored_tokens": 50}
 
@@ -48,6 +51,27 @@ def test_what_a_row_cost(nodes: list[Node], tmp_path: Path) -> None:
     put(of(nodes, "synthesize", "gra"), tmp_path, usage={"total": USAGE | {"from_ledger": 1}})
     assert "seconds_per_row" not in measures(nodes, tmp_path)["gra"], "somebody else waited for that answer"
     assert "seed" not in measures(nodes, tmp_path), "nobody made the seeds"
+
+
+def test_gpus_and_energy_of_a_row_are_what_was_metered(nodes: list[Node], tmp_path: Path) -> None:
+    """From effort.json beside the result. Without a meter, behind servers of others, or with answers out of the ledger,
+    there is no such number: none is estimated."""
+    node = of(nodes, "synthesize", "gra")
+    put(of(nodes, "dataset", "gra"), tmp_path, statistics={"rows": 700, "seeds": {"rows": 0}, "source": {"rows": 700}})
+    effort = {"attempts": 1, "seconds": 35.0, "gpu_seconds": 14.0, "gpu_joules": 2100.0, "cpu_joules": None}
+
+    def metered(**changes: Any) -> dict[str, float]:
+        put(node, tmp_path, usage={"total": USAGE | changes})
+        write_json(tmp_path / node.run_id / "effort.json", effort)
+        return {
+            name: value for name, value in measures(nodes, tmp_path)["gra"].items() if "gpu" in name or "cpu" in name
+        }
+
+    assert metered() == {"gpu_seconds_per_row": 0.02, "gpu_joules_per_row": 3.0}
+    assert metered(from_ledger=1) == {}
+    first, *others = node.config.pool.models
+    served = change(node.config, pool=change(node.config.pool, models=[change(first, url="http://x/v1"), *others]))
+    assert of_stage(dataclasses.replace(node, config=served), tmp_path)["elsewhere"]
 
 
 def test_rationales_and_gold_answers(nodes: list[Node], tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ import pytest
 from gra_train.errors import UserError
 from gra_train.reporting import published, tables
 from gra_train.reporting.command import main
+from gra_train.reporting.document import to_markdown
 from gra_train.reporting.finished import Finished, kept
 from gra_train.reporting.index import index, state
-from gra_train.reporting.published_view import ours
+from gra_train.reporting.published_view import Printed, blocks, ours, records
 from gra_train.reporting.recipe import Published, read_recipe
 from gra_train.reporting.render import FILES, render
 from gra_train.reporting.stages import compare
@@ -52,7 +53,7 @@ def test_every_run_composes_and_plans(name: str) -> None:
         for column in recipe.published.values if "{column}" in row["ours"] else [""] * bool(row["ours"]):
             run, label = row["ours"].replace("{column}", column).split("#")
             (found,) = [one for one in planned if one.name == run]
-            assert label in found.nodes[-1].config.labels
+            assert {label, *recipe.published.labels.values()} <= set(found.nodes[-1].config.labels)
     printed = {"/".join(row[c] for c in recipe.published.compare) for row in rows}
     assert set(recipe.miniature.rows.values()) - {""} <= printed, "a published row that is not printed"
 
@@ -168,6 +169,50 @@ def test_our_average_stands_beside_the_papers_only_over_the_same_benchmarks() ->
     assert {column: one["value"] for column, one in ours(row, {f.name: f for f in found}, recipe).items()} == {
         "alpaca": 50.0
     }
+
+
+def test_a_row_whose_columns_are_arms_takes_each_from_its_own() -> None:
+    """Figure 3: the average after 10,000 rows is the arm's that stopped there."""
+    folder = tables.table_folder("gra_figure3")
+    recipe, row = read_recipe(folder).published, published.read(folder / "published.csv")[1]
+    tasks = dict.fromkeys(recipe.average_of, {"score": 0.1, "n": 9, "unparseable": 0, "truncated": 0})
+    arms = {"rows10000": 0.5, "rows40000": 0.55, "gra": 0.6}
+    table = [{"label": label, "scores": {**tasks, "average": {"score": mean}}} for label, mean in arms.items()]
+    found = {"gra/rounds student=qwen2.5-7b": Finished("", {"seed": 0, "rows": table}, {}, {})}
+    assert row["seed_data"] == "alpaca"
+    assert {column: one["value"] for column, one in ours(row, found, recipe).items()} == pytest.approx(
+        {"10000": 50.0, "40000": 55.0, "50000": 60.0}
+    )
+
+
+def test_measures_of_ours_stand_beside_printed_ones() -> None:
+    """Difficulty in percent, perplexity as it is, cost where nothing was printed; and no accuracy in their place."""
+
+    def shown(name: str, run: str, **labels: dict[str, float]) -> dict[tuple[str, str], Any]:
+        folder = tables.table_folder(name)
+        recipe = read_recipe(folder)
+        scored = [{"label": label, "scores": {"gsm8k": {"score": 0.9, "n": 9, "unparseable": 0, "truncated": 0}}}
+                  for label in labels]  # fmt: skip
+        found = {run: Finished("", {"seed": 0, "rows": scored, "measures": labels}, {}, {})}
+        printed = Printed.of(folder, recipe)
+        text = to_markdown(blocks(printed, found, (), ""))
+        return {"text": text} | {(r["row"].strip(), r["column"]): r for r in records(printed, found) if r.get("ours")}
+
+    difficult = shown(
+        "gra_figure8", "gra/compare student=qwen2.5-7b seeds=wizardlm", gra={"ifd": 0.7}, seed={"ifd": 0.5}
+    )
+    assert difficult["gra", "ifd_percent"]["ours"] == 70.0
+    assert difficult["gra", "ifd_percent"]["difference"] == -5.82
+    assert "| 75.82 (70.00, -5.82) |" in difficult["text"]
+    assert "| seed | (50.00) |" in difficult["text"], "nothing is printed there"
+    likely = shown("collate_table12", "collate/paper-open-llama-7b", base={"gold_perplexity": 11.5})
+    assert [key for key in likely if key != "text"] == [("no_rationale", "gsm8k")]
+    assert "| 12.93 (11.50, -1.43) | 3.39 |" in likely["text"]
+    cost = shown("gra_cost", "gra/paper student=qwen2.5-7b", gra={"calls_per_row": 7.25, "gpu_joules_per_row": 30.0})
+    assert (cost["gra", "calls_per_row"]["ours"], cost["gra", "joules_per_row"]["ours"]) == (7.25, 30.0)
+    assert "difference" not in cost["gra", "calls_per_row"]
+    judged = shown("gra_figure7", "gra/judged student=qwen2.5-7b", gra={"judge_share": 0.8})
+    assert "| 87.3 (80.00, -7.30) |" in judged["text"]
 
 
 @pytest.mark.parametrize("name", NAMES)
