@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from gra_train.evaluation.sandbox import Limits, Sandbox, nests_work, unavailable, wire
+from gra_train.errors import UserError
+from gra_train.evaluation.sandbox import Limits, Sandbox, host, nests_work, seccomp, unavailable, wire
 
 pytestmark = pytest.mark.sandbox
 CPU = 100_000 + os.getpid()
@@ -144,9 +145,9 @@ def gains():
 """
 
 
-def seen(sandbox, expression):
+def seen(sandbox, expression, before=INSIDE):
     """What a program sees: the value of an expression inside."""
-    return sandbox.check(f"{INSIDE}\ndef f():\n    return {expression}\n", "assert False, repr(f())").detail
+    return sandbox.check(f"{before}\ndef f():\n    return {expression}\n", "assert False, repr(f())").detail
 
 
 def test_environment_and_files_of_the_host_are_not_there(sandbox, monkeypatch, tmp_path):
@@ -228,9 +229,124 @@ def test_values_keep_their_types():
     found = [wire.decode(value, None) for value in json.loads(text)]
     assert found == kept
     assert [type(a) for a in found] == [type(a) for a in kept]
-    for wrong in (3, {"q": 1}, {"i": "3", "f": "1"}, {"y": "open"}, {"m": "gra_train"}, [1]):
+    for wrong in (3, {"q": 1}, {"i": "3", "f": "1"}, {"y": "open"}, {"m": "gra_train"}, {"m": "this"}, [1]):
         with pytest.raises(ValueError, match="not a"):
             wire.decode(wrong, None)
+
+
+def test_a_program_imports_nothing_in_the_judge(sandbox):
+    """What is no module that tests use stays behind, and can be used from there; who sends its name is cut off."""
+    loaded = "import sys\nassert f().__class__.__name__ == 'Handle'\nassert 'antigravity' not in sys.modules"
+    assert sandbox.check("import types\ndef f():\n    return types.ModuleType('antigravity')\n", loaded).passed
+    assert sandbox.check("import json\n", "assert json.dumps([1]) == '[1]'").passed
+    assert sandbox.check("import math\n", "import math as ours\nassert math is ours").passed
+    forged = "import wire\nwire.encode = lambda *a, **k: {'m': 'this'}\ndef f():\n    return 1\n"
+    assert sandbox.check(forged, "import sys\nf\nassert 'this' in sys.modules").reason == "ended"
+
+
+def test_values_that_grow_in_the_judge_are_the_programs_failure(sandbox):
+    """A range of ten digits travels as three numbers, and a set of it has no end."""
+    grown = sandbox.check("def f(*a):\n    return range(10**11)\n", "assert set(f(1)) == {1}")
+    assert (grown.passed, grown.reason) == (False, "error")
+    assert grown.detail.startswith("MemoryError")
+    assert sandbox.check(RIGHT, TESTS).passed
+
+
+KEPT = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+libc.shmat.restype = ctypes.c_void_p
+def shared(step=16 << 20):
+    number = libc.shmget(0, ctypes.c_size_t(step), 0o600)
+    if number < 0:
+        return 0
+    place = libc.shmat(number, None, 0)
+    ctypes.memset(place, 1, step)
+    libc.shmdt(ctypes.c_void_p(place))
+    return step
+def queue():
+    return 0 if libc.msgget(0, 0o600) < 0 else 1
+def semaphores():
+    return 0 if libc.semget(0, 32000, 0o600) < 0 else 32000
+files = []
+def memory_file():
+    try:
+        files.append(os.memfd_create('x'))
+    except OSError:
+        return 0
+    return os.write(files[-1], bytes(1 << 20))
+def mounted():
+    me, ours = os.getuid(), os.getgid()
+    maps = {'setgroups': 'deny', 'uid_map': f'{me} {me} 1', 'gid_map': f'{ours} {ours} 1'}
+    libc.prctl(4, 1, 0, 0, 0)
+    if libc.unshare(0x10020000) != 0:
+        return 0
+    for name in maps if os.path.exists('/proc/self/uid_map') else ():
+        open(f'/proc/self/{name}', 'w').write(maps[name])
+    if libc.mount(b'tmpfs', b'/tmp', b'tmpfs', 0, None) != 0:
+        return 0
+    return sum(open(f'/tmp/{i}', 'wb').write(bytes(1 << 20)) for i in range(300))
+def cloned():
+    child = libc.syscall(56, 0x10000011, 0, 0, 0, 0) if os.uname().machine == 'x86_64' else -1
+    if child == 0:
+        os._exit(0)
+    return max(child, 0)
+"""
+
+
+@pytest.mark.parametrize("way", ["shared", "queue", "semaphores", "memory_file", "mounted", "cloned"])
+def test_no_memory_beside_the_limit(sandbox, way):
+    """20 pieces of 16 MB are more than the limit; without a way to have one, there are none."""
+    assert os.uname().machine in seccomp.REFUSED
+    assert seen(sandbox, f"sum({way}() for _ in range(20))", KEPT) == "0"
+    assert seen(sandbox, "__import__('subprocess').run(['/bin/true']).returncode") == "0", "processes may still start"
+
+
+def test_as_many_threads_as_processes(sandbox):
+    """With the memory limit of each, what a program can hold at most."""
+    program = "import threading\ndef f():\n    n, stop = 1, threading.Event()\n    try:\n        while n < 50:\n"
+    program += "            threading.Thread(target=stop.wait).start()\n            n += 1\n    except RuntimeError:\n"
+    program += "        pass\n    stop.set()\n    return n\n"
+    assert sandbox.check(program, f"assert 1 < f() <= {LIMITS.processes}").passed
+
+
+class Failing(Sandbox):
+    """A machine that kills the next `kills` judges, or whose sandbox does not start."""
+
+    def __init__(self, *args, kills=0, starts=True, **more):
+        super().__init__(*args, **more)
+        self.kills, self.starts = kills, starts
+
+    def _take(self):
+        judge = super()._take()
+        if self.kills:
+            self.kills -= 1
+            judge.kill()
+            judge.wait()
+        return judge
+
+    def _command(self):
+        return super()._command() if self.starts else ["false"]
+
+
+def test_a_program_is_not_wrong_because_of_the_machine(sandbox, monkeypatch):
+    monkeypatch.setattr(host, "_PAUSES", (0.01, 0.01))
+    nested = sandbox._nested
+    with Failing(LIMITS, nested=nested, kills=2) as shaky:
+        assert shaky.check(RIGHT, TESTS).passed
+        shaky.kills = 3
+        with pytest.raises(UserError, match="3 times: the judge was killed"):
+            shaky.check(RIGHT, TESTS)
+        assert shaky.check(RIGHT, TESTS).passed
+    with Failing(LIMITS, nested=nested, starts=False) as broken, pytest.raises(UserError, match="could not be run"):
+        broken.check(RIGHT, TESTS)
+
+
+@pytest.mark.parametrize(("number", "reason"), [(9, "unavailable"), (11, "error")])
+def test_a_judge_that_was_killed_and_one_that_crashed(sandbox, number, reason):
+    """Killed: for want of memory, or by somebody. Only the second may be the doing of what a program sent."""
+    assert sandbox.attempt(RIGHT, f"import os\nos.kill(os.getpid(), {number})").reason == reason
+    assert sandbox.check(RIGHT, TESTS).passed
 
 
 def test_objects_of_the_program_can_be_used(sandbox):

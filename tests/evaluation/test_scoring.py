@@ -81,6 +81,18 @@ def test_programs_pass_their_tests_or_not():
     assert marks[1].guessed, "no fence: the program is what could be one"
 
 
+def test_a_program_that_cannot_be_run_is_not_marked(monkeypatch):
+    """Namespaces that are there when the first program is tried, and not later."""
+    from gra_train.evaluation.sandbox import host
+
+    if reason := scoring.refuse_unsandboxed(How("code", unsandboxed=True)):
+        pytest.skip(reason)
+    monkeypatch.setattr(host, "_PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(host.Sandbox, "_command", lambda self: ["false"])
+    with pytest.raises(UserError, match=r"could not be run, 3 times"):
+        score(How("code"), [{"tests": "assert f() == 1", "entry_points": ["f"]}], ["def f():\n    return 1"])
+
+
 def test_without_a_sandbox_programs_are_refused_before_anything_is_asked(monkeypatch, tmp_path):
     """A machine without bubblewrap: what `unavailable` says there."""
     from gra_train.evaluation import sandbox

@@ -12,16 +12,20 @@ import sys
 from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import seccomp
 import wire
 
 
 def confine(limits):
-    """Limits that no child can raise, then another user where we are root (process limits do not bind root)."""
+    """Limits that no child can raise, another user where we are root (process limits do not bind root), then no more
+    of the system calls that give memory beside the limits."""
     for name, value in limits["resources"].items():
         resource.setrlimit(getattr(resource, name), (value, value))
     if limits["user"]:
         leave_root(limits["user"])
     os.chdir("/tmp")
+    if limits["confined"]:
+        seccomp.refuse()
 
 
 def leave_root(user):
@@ -88,6 +92,8 @@ def serve():
         answers.write(json.dumps(reply) + "\n")
         answers.flush()
 
+    answers.write(wire.READY + "\n")  # from here on, what goes wrong is the program's doing
+    answers.flush()
     program = json.loads(calls.readline())
     answer(lambda: exec(compile(program, "program", "exec"), names))
     for line in calls:

@@ -13,8 +13,10 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,23 +29,35 @@ INSIDE = "/guest"
 """Where the guest's own files are, inside."""
 _FIRST_USER, _USERS = 70_000, 100_000
 """As root, every program runs as a user of its own, so that its process limit counts nobody else's."""
+_PAUSES = (0.2, 1.0)
+"""Seconds before a program is tried again that could not be run for want of something here."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one program may use. seconds: wall clock; cpu_s: of each of its processes, as are memory_mb and file_mb."""
+    """What one program may use.
+
+    seconds: wall clock, from its start. cpu_s, memory_mb, file_mb: of each of its processes (threads count among them),
+    so that all together hold at most processes x memory_mb, and scratch_mb of files. The judge of a program may grow by
+    memory_mb too.
+    """
 
     seconds: float = 10.0
     cpu_s: int = 10
     memory_mb: int = 512
-    processes: int = 16
+    processes: int = 4
     file_mb: int = 16
     scratch_mb: int = 32
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """reason: passed; failed (a test said no); error (an exception); ended (the program left); timeout."""
+    """What came of a program.
+
+    reason: passed; failed (a test said no); error (an exception, of the program or of a test, or a value for which the
+    judge had no memory); ended (the program left, or broke its pipe); timeout. What this machine did wrong is no
+    verdict: `Sandbox.check` tries again, then raises.
+    """
 
     passed: bool
     reason: str
@@ -59,8 +73,8 @@ def unavailable() -> str:
         return "bubblewrap is not installed (Debian: apt-get install bubblewrap)"
     try:
         with Sandbox(workers=1) as sandbox:
-            verdict = sandbox.check("def f(): return 1", "assert f() == 1")
-    except (OSError, UserError) as error:
+            verdict = sandbox.attempt("def f(): return 1", "assert f() == 1")
+    except OSError as error:
         return str(error)
     return "" if verdict.passed else f"bubblewrap does not start here ({verdict.reason}: {verdict.detail})"
 
@@ -71,7 +85,7 @@ def nests_work() -> bool:
     if not sys.platform.startswith("linux") or not shutil.which("bwrap"):
         return False
     with Sandbox(workers=1, nested=True) as trial:
-        return trial.check("def f(): return 1", "assert f() == 1").passed
+        return trial.attempt("def f(): return 1", "assert f() == 1").passed
 
 
 class Sandbox:
@@ -104,7 +118,22 @@ class Sandbox:
         """Whether `tests` (Python that asserts) run to their end against `program`.
 
         entry_points: names that are the program's even where a builtin has the same name.
+        Raises UserError where the program could not be run, three times: no program is wrong because of a machine.
         """
+        for pause in (*_PAUSES, None):
+            verdict = self.attempt(program, tests, entry_points=entry_points)
+            if verdict.reason != "unavailable":
+                return verdict
+            if pause:
+                time.sleep(pause)
+        raise UserError(
+            f"a program could not be run, {len(_PAUSES) + 1} times: {verdict.detail}. This machine lacks memory, "
+            "processes or namespaces, so the program was not marked. Free them, or run fewer things beside it, and run "
+            "again: answers that were written are kept."
+        )
+
+    def attempt(self, program: str, tests: str, *, entry_points: Sequence[str] = ()) -> Verdict:
+        """One try of `check`; reason "unavailable" where this machine did not let the program run to a verdict."""
         nonce = secrets.token_hex(16)
         job = {
             "program": program,
@@ -114,16 +143,22 @@ class Sandbox:
             "command": self._command(),
             "nested": self._nested,
             "timeout_s": self.limits.seconds,
+            "memory_mb": self.limits.memory_mb,
         }
         judge = self._take()
         try:
             assert judge.stdin is not None
             assert judge.stdout is not None
-            print(json.dumps(job), file=judge.stdin, flush=True)
-            reply = json.loads(judge.stdout.readline() or '{"reason": "error", "detail": "the judge was killed"}')
+            with suppress(BrokenPipeError):
+                print(json.dumps(job), file=judge.stdin, flush=True)
+            line = judge.stdout.readline()
+            reply = json.loads(line) if line else {}
         except BaseException:
             _end(judge)
             raise
+        if not reply:
+            _end(judge)
+            return Verdict(False, "unavailable", "the judge was killed")
         with self._lock:
             self._idle.append(judge)
         passed = secrets.compare_digest(reply.get("nonce", ""), nonce)
@@ -161,11 +196,12 @@ class Sandbox:
             user = _FIRST_USER + self._number % _USERS if root else 0
         told: dict[str, Any] = {
             "user": user,
+            "confined": self.confined,
             "resources": {
                 "RLIMIT_AS": limits.memory_mb << 20,
                 "RLIMIT_CPU": limits.cpu_s,
                 "RLIMIT_FSIZE": limits.file_mb << 20,
-                "RLIMIT_NPROC": limits.processes,
+                "RLIMIT_NPROC": limits.processes + (self._nested or not root),  # its parent is of the same user
                 "RLIMIT_NOFILE": 64,
                 "RLIMIT_CORE": 0,
             },
@@ -195,7 +231,7 @@ def _bubblewrap(root: bool, scratch_mb: int) -> list[str]:
             words += ["--perms", "0755", "--dir", str(parent)]
         words += ["--ro-bind", folder, folder]
     words += ["--perms", "0755", "--dir", INSIDE]
-    for name in ("guest.py", "nest.py", "wire.py"):
+    for name in ("guest.py", "nest.py", "seccomp.py", "wire.py"):
         words += ["--ro-bind", str(HERE / name), f"{INSIDE}/{name}"]
     words += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
     words += ["--perms", "1777", "--size", str(scratch_mb << 20), "--tmpfs", "/tmp", "--remount-ro", "/"]
@@ -220,4 +256,5 @@ def _end(judge: subprocess.Popen[str]) -> None:
     judge.wait()
     for stream in (judge.stdin, judge.stdout):
         if stream:
-            stream.close()
+            with suppress(BrokenPipeError):
+                stream.close()

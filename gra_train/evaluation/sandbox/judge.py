@@ -1,9 +1,10 @@
 """The judge: runs tests against a program that lives in another process. A fork server; one JSON line is one job.
 
-A job: {program, tests, entry_points, nonce, command, nested, timeout_s}. `command` starts the guest, or, if `nested`, a
-nest (nest.py) that is kept and hatches the guests of all further jobs. The reply: {nonce, reason, detail}, with the
-nonce only where the last test was passed. Names that the tests use and do not define are looked up in the program; a
-name of a builtin is the builtin, unless it is one of `entry_points` (a program cannot replace `all`).
+A job: {program, tests, entry_points, nonce, command, nested, timeout_s, memory_mb}. `command` starts the guest, or, if
+`nested`, a nest (nest.py) that is kept and hatches the guests of all further jobs. The reply: {nonce, reason, detail},
+with the nonce only where the last test was passed; reason unavailable is this machine's failure, not the program's.
+Names that the tests use and do not define are looked up in the program; a name of a builtin is the builtin, unless it
+is one of `entry_points` (a program cannot replace `all`).
 Standard library only, so that it starts at once.
 """
 
@@ -11,6 +12,7 @@ import builtins
 import contextlib
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -24,6 +26,8 @@ import wire
 
 LONGEST = 8 << 20
 """Bytes of one answer of the guest."""
+STARTING_S = 60.0
+"""A guest that has not started after so many seconds: this machine is not able to."""
 
 
 class GuestError(Exception):
@@ -88,6 +92,13 @@ class Guest:
     def kill(self):
         if self.process:
             self.process.kill()
+
+    def started(self):
+        """Whether the guest is there, confined, and has not read its program yet."""
+        try:
+            return self._line() == wire.READY.encode()
+        except (Gone, OSError):
+            return False
 
     def ask(self, request):
         """The value of a request. Raises what the program raised (by name, among the builtins), or Gone."""
@@ -187,47 +198,87 @@ class Names(dict):
         return found
 
 
-def judge(job, pipes):
-    """(passed, reason, detail). reason: passed, failed (a test), error (the program or a test raised), ended."""
-    guest = Guest(job["command"], pipes)
+def judge(job, pipes, on_start):
+    """(passed, reason, detail). reason: passed, failed (a test), error (the program or a test raised), ended,
+    unavailable (no guest could be had). on_start() is called when the program is about to run."""
     try:
+        guest = Guest(job["command"], pipes)
+        hold(job["memory_mb"])
+    except OSError as error:
+        return False, "unavailable", f"no process for the guest ({error})"
+    try:
+        if not guest.started():
+            return False, "unavailable", "the guest did not start"
+        on_start()
         guest.ask(job["program"])
         exec(compile(job["tests"], "tests", "exec"), Names(guest, job["entry_points"]))
         return True, "passed", ""
     except AssertionError as error:
-        return False, "failed", str(error)[:500]
+        return False, "failed", said(error)
     except Gone as gone:
         return False, "ended", str(gone)
     except BaseException as error:
-        return False, "error", f"{type(error).__name__}: {str(error)[:500]}"
+        return False, "error", f"{type(error).__name__}: {said(error)}"
     finally:
+        hold(None)
         guest.kill()
 
 
+def hold(memory_mb):
+    """Let this process grow by so much and no more: a program may send a `range` that tests expand. None: no limit."""
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    if memory_mb is None:
+        grown = most
+    else:
+        with open("/proc/self/statm") as sizes:
+            grown = int(sizes.read().split()[0]) * resource.getpagesize() + (memory_mb << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (grown if most == resource.RLIM_INFINITY else min(grown, most), most))
+
+
+def said(error):
+    """What an exception says: a message may be a Handle, and its program gone."""
+    try:
+        return str(error)[:500]
+    except BaseException:
+        return ""
+
+
+def failure(reason, detail):
+    return {"nonce": "", "reason": reason, "detail": detail}
+
+
 def fork(job, nest=None, pipes=None):
-    """Judge in a child with a process group of its own; the reply. The whole tree is killed on time-out."""
+    """Judge in a child with a process group of its own; the reply. The whole tree is killed on time-out, which counts
+    from the program's start: the child says "." then, and its reply at the end."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
-        os.setpgid(0, 0)
-        os.close(read)
-        if nest:
-            nest.judge.close()
-        passed, reason, detail = judge(job, pipes)
-        reply = {"nonce": job["nonce"] if passed else "", "reason": reason, "detail": detail}
-        os.write(write, json.dumps(reply).encode()[: 1 << 16])
-        os._exit(0)
+        try:
+            os.setpgid(0, 0)
+            os.close(read)
+            if nest:
+                nest.judge.close()
+            passed, reason, detail = judge(job, pipes, lambda: os.write(write, b"."))
+            reply = failure(reason, detail) | {"nonce": job["nonce"] if passed else ""}
+            os.write(write, json.dumps(reply).encode()[: 1 << 16])
+        finally:
+            os._exit(0)
     os.close(write)
-    text, deadline = b"", time.monotonic() + job["timeout_s"]
+    text, deadline = b"", time.monotonic() + STARTING_S
     while True:
         ready, _, _ = select.select([read], [], [], max(0.0, deadline - time.monotonic()))
+        if not ready and not text:
+            reply = failure("unavailable", f"the guest did not start within {STARTING_S:g} s")
+            break
         if not ready:
-            reply = {"nonce": "", "reason": "timeout", "detail": f"not done after {job['timeout_s']:g} s"}
+            reply = failure("timeout", f"not done after {job['timeout_s']:g} s")
             break
         data = os.read(read, 1 << 16)
         if not data:
-            reply = json.loads(text) if text else {"nonce": "", "reason": "error", "detail": "the judge ended"}
+            reply = json.loads(text[1:] if text[:1] == b"." else text) if text.strip(b".") else death(child)
             break
+        if not text:
+            deadline = time.monotonic() + job["timeout_s"]
         text += data
     os.close(read)
     with contextlib.suppress(ProcessLookupError):
@@ -236,16 +287,25 @@ def fork(job, nest=None, pipes=None):
     return reply
 
 
+def death(child):
+    """The reply of a judge that died. Killed: by somebody here, or for want of memory; a program cannot reach it. Any
+    other end (a crash of Python) came of what the program sent."""
+    end = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    if end and end.si_code == os.CLD_KILLED and end.si_status == signal.SIGKILL:
+        return failure("unavailable", "the judge was killed")
+    return failure("error", "the judge ended")
+
+
 def nested(job, nest):
-    """(reply, the nest for the next job). No guest: an error of this machine, not of a program."""
+    """(reply, the nest for the next job)."""
     nest = nest or Nest(job["command"])
     if not (pipes := nest.hatch()):
         nest.end()
-        return {"nonce": "", "reason": "unavailable", "detail": "no namespaces for the guest of a nest"}, None
+        return failure("unavailable", "no namespaces for the guest of a nest"), None
     reply = fork(job, nest, pipes)
     for pipe in pipes:
         pipe.close()
-    if not nest.clear():
+    if not nest.clear() or reply["reason"] == "unavailable":
         nest.end()
         nest = None
     return reply, nest

@@ -60,7 +60,7 @@ def settle(limits):
     """In the new namespaces: nothing of the nest's files that could be written, then no capability for ever."""
     size = limits["scratch_mb"] << 20
     flags = NO_SETUID | NO_DEVICES
-    system(libc.mount(b"tmpfs", b"/tmp", b"tmpfs", flags, f"size={size},mode=1777".encode()))
+    system(libc.mount(b"tmpfs", b"/tmp", b"tmpfs", flags, f"size={size},mode=1777,nr_inodes=4096".encode()))
     system(libc.mount(b"tmpfs", b"/proc", b"tmpfs", flags | READ_ONLY | NO_PROGRAMS, b"size=4k,mode=555"))
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     system(libc.capset(header, (ctypes.c_uint32 * 6)()))
