@@ -245,7 +245,7 @@ def _row(
 ) -> dict[str, Any]:
     """One question of lm-eval's log. For lm-eval's own tasks: exact_match, accuracy, or else its first metric."""
     answer, extracted = sample["resps"][0][0], sample["filtered_resps"][0]
-    question_id = sample["doc"].get("question_id", str(sample["doc_id"]))
+    question_id = str(sample["doc"].get("question_id", sample["doc_id"]))
     bare = {"task": task, "domain": "", "question_id": question_id, "instruction": ""}
     metric = next(m for m in ("exact_match", "acc", *sample["metrics"]) if m in sample["metrics"])
     unparseable = isinstance(extracted, str) and (extracted == INVALID or not extracted.strip())

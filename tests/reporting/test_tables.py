@@ -175,7 +175,7 @@ def test_a_row_whose_columns_are_arms_takes_each_from_its_own() -> None:
     """Figure 3: the average after 10,000 rows is the arm's that stopped there."""
     folder = tables.table_folder("gra_figure3")
     recipe, row = read_recipe(folder).published, published.read(folder / "published.csv")[1]
-    tasks = dict.fromkeys(recipe.average_of, {"score": 0.1, "n": 9, "unparseable": 0, "truncated": 0})
+    tasks = {task: {"score": 0.1, "n": 9, "unparseable": 0, "truncated": 0} for task in recipe.average_of}
     arms = {"rows10000": 0.5, "rows40000": 0.55, "gra": 0.6}
     table = [{"label": label, "scores": {**tasks, "average": {"score": mean}}} for label, mean in arms.items()]
     found = {"gra/rounds student=qwen2.5-7b": Finished("", {"seed": 0, "rows": table}, {}, {})}
@@ -188,7 +188,7 @@ def test_a_row_whose_columns_are_arms_takes_each_from_its_own() -> None:
 def test_measures_of_ours_stand_beside_printed_ones() -> None:
     """Difficulty in percent, perplexity as it is, cost where nothing was printed; and no accuracy in their place."""
 
-    def shown(name: str, run: str, **labels: dict[str, float]) -> dict[tuple[str, str], Any]:
+    def shown(name: str, run: str, **labels: dict[str, float]) -> dict[Any, Any]:
         folder = tables.table_folder(name)
         recipe = read_recipe(folder)
         scored = [{"label": label, "scores": {"gsm8k": {"score": 0.9, "n": 9, "unparseable": 0, "truncated": 0}}}
