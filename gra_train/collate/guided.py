@@ -169,9 +169,9 @@ def _leak_rate(given: Sequence[Task], texts: Sequence[Sequence[str | None]]) -> 
 
 
 def _unusable(texts: Sequence[Sequence[str | None]], scored: Sequence[Merit]) -> dict[str, int]:
-    """How many rationales failed, and under how many the answer lies beyond the scorer's window; 0: not mentioned."""
+    """How many rationales failed, and how many more have no merit (`merit.known`); 0: not mentioned."""
     failed = sum(text is None for own in texts for text in own)
-    beyond = sum(value is None for found in scored for value in found.candidates) - failed
-    if failed or beyond:
-        log.warning("%d rationales failed, %d leave no room for the answer: they are in no pair", failed, beyond)
-    return {name: count for name, count in (("failed", failed), ("beyond_the_window", beyond)) if count}
+    unscored = sum(value is None for found in scored for value in found.candidates) - failed
+    if failed or unscored:
+        log.warning("%d rationales failed, %d could not be scored: they are in no pair", failed, unscored)
+    return {name: count for name, count in (("failed", failed), ("unscored", unscored)) if count}

@@ -7,7 +7,6 @@ answer counts. That is a judge's certainty, not a judgement of the reasoning; wh
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from gra_train import progress
 from gra_train.chat.protocol import Ask, Completion, Likelihood, Message, Sampling
 from gra_train.collate import modes
 from gra_train.collate.data import Task
+from gra_train.collate.merit import known
 from gra_train.collate.providers import Calls
 from gra_train.schema import Model
 
@@ -41,11 +41,15 @@ def judge(
             answers = [reply.text.strip() for reply in await _greedy(ask, model, asked)]
             said = [i for i, answer in enumerate(answers) if answer]
             found = await ask(
-                *((model.name, Likelihood(asked[i], answers[i], purpose="judge/certainty")) for i in said)
+                *(
+                    (model.name, Likelihood(asked[i], answers[i], purpose="judge/certainty", may_fail=True))
+                    for i in said
+                )
             )
             points: Points = [None] * len(texts)
             for i, one in zip(said, found, strict=True):
-                points[i] = one.total / max(len(one.logprobs), 1) if math.isfinite(one.total) else None
+                total = known(one)
+                points[i] = None if total is None else total / max(len(one.logprobs), 1)
             return points
 
         async def tell(ask: Ask) -> Points:

@@ -11,6 +11,7 @@ from gra_train import progress
 from gra_train.chat.protocol import Ask, Likelihood, TokenLogProbs
 from gra_train.collate import modes
 from gra_train.collate.data import Task
+from gra_train.collate.merit import known
 from gra_train.collate.providers import Calls
 from gra_train.schema import Model
 from gra_train.settings import change
@@ -22,8 +23,8 @@ ROWS = 256
 
 def losses_by_mode(models: Mapping[str, str], rows: Sequence[Task], base: Model, *, calls: Calls) -> dict[str, Any]:
     """{"rows": n, "loss": {name: {mode: mean cross-entropy}}} of models, given by name and path; nats per token of the
-    target, its end-of-turn token not counted. Targets beyond a model's window are left out (all of them: None) and, if
-    there are any, counted: "left_out", as "loss"."""
+    target, its end-of-turn token not counted. Targets without a likelihood (`merit.known`) are left out (all of
+    them: None) and, if there are any, counted: "left_out", as "loss"."""
     rows = rows[:ROWS]
     found, left_out = {}, {}
     for name, path in models.items():
@@ -33,11 +34,11 @@ def losses_by_mode(models: Mapping[str, str], rows: Sequence[Task], base: Model,
             stories = [_story(name, row, calls.prompts) for row in rows]
             scored = pool.run(stories, block=calls.block, on_done=bar.advance)
         found[name] = {mode: _mean([one[mode] for one in scored]) for mode in scored[0]}
-        left_out[name] = {mode: sum(not _within(one[mode]) for one in scored) for mode in scored[0]}
-    beyond = sum(count for counts in left_out.values() for count in counts.values())
-    if beyond:
-        log.warning("losses.json: %d targets lie beyond a model's window and are left out of its means", beyond)
-    return {"rows": len(rows), "loss": found} | ({"left_out": left_out} if beyond else {})
+        left_out[name] = {mode: sum(known(one[mode]) is None for one in scored) for mode in scored[0]}
+    missing = sum(count for counts in left_out.values() for count in counts.values())
+    if missing:
+        log.warning("losses.json: %d targets are left out of the means: beyond the window, or not scored", missing)
+    return {"rows": len(rows), "loss": found} | ({"left_out": left_out} if missing else {})
 
 
 def _story(name: str, row: Task, family: str) -> Any:
@@ -49,7 +50,7 @@ def _story(name: str, row: Task, family: str) -> Any:
 
     async def tell(ask: Ask) -> dict[str, TokenLogProbs]:
         asked = (
-            (name, Likelihood(({"role": "user", "content": prompt},), target, purpose="losses"))
+            (name, Likelihood(({"role": "user", "content": prompt},), target, purpose="losses", may_fail=True))
             for prompt, target in targets.values()
         )
         return dict(zip(targets, await ask(*asked), strict=True))
@@ -57,11 +58,6 @@ def _story(name: str, row: Task, family: str) -> Any:
     return tell
 
 
-def _within(scored: TokenLogProbs) -> bool:
-    return math.isfinite(scored.total)
-
-
 def _mean(scored: Sequence[TokenLogProbs]) -> float | None:
-    within = [one for one in scored if _within(one)]
-    tokens = sum(len(one.logprobs) for one in within)
-    return -math.fsum(one.total for one in within) / max(tokens, 1) if within else None
+    told = [(total, len(one.logprobs)) for one in scored if (total := known(one)) is not None]
+    return -math.fsum(total for total, _ in told) / max(sum(n for _, n in told), 1) if told else None

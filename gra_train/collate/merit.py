@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gra_train import progress
-from gra_train.chat.protocol import Ask, Likelihood, TokenLogProbs
+from gra_train.chat.protocol import Ask, Likelihood, Message, TokenLogProbs
 from gra_train.collate import modes
 from gra_train.collate.data import Task
 from gra_train.collate.providers import Calls
@@ -25,13 +25,18 @@ from gra_train.schema import Model
 class Merit:
     """Log-likelihoods (natural, over all tokens) of one task's answer: without a rationale, and with each candidate.
 
-    None where there is no number: no rationale was written, or the answer lies beyond the scorer's window.
+    None where there is no number: no rationale was written, or `known` has none.
     """
 
     task_id: str
     tokens: int
     baseline: float | None
     candidates: tuple[float | None, ...]
+
+
+def known(scored: TokenLogProbs) -> float | None:
+    """The log-likelihood, or None: the answer lies beyond the model's window, or its server did not score it."""
+    return None if scored.failed or not math.isfinite(scored.total) else scored.total
 
 
 def score(
@@ -53,14 +58,14 @@ def score(
             ]
             found: list[TokenLogProbs] = await ask(
                 *(
-                    (scorer.name, Likelihood(({"role": "user", "content": text},), task.answer, purpose="scorer/merit"))
+                    (scorer.name, Likelihood(_turn(text), task.answer, purpose="scorer/merit", may_fail=True))
                     for text in asked
                 )
             )
-            baseline, *totals = (one.total if math.isfinite(one.total) else None for one in found)
+            baseline, *totals = map(known, found)
             rest = iter(totals)
             merits = tuple(None if text is None else next(rest) for text in texts)
-            return Merit(task.id, len(found[0].logprobs), baseline, merits)
+            return Merit(task.id, max(len(one.logprobs) for one in found), baseline, merits)
 
         return tell
 
@@ -71,6 +76,10 @@ def score(
         bar.also = pool.health
         stories = [story(task, texts) for task, texts in zip(tasks, candidates, strict=True)]
         return pool.run(stories, block=calls.block, on_done=bar.advance)
+
+
+def _turn(text: str) -> tuple[Message, ...]:
+    return ({"role": "user", "content": text},)
 
 
 def mean_per_token(merits: Sequence[Merit], *candidates: int | None) -> float | None:

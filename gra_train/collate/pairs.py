@@ -16,8 +16,8 @@ from gra_train.records import PreferencePair
 
 EQUAL, FILTERED, KEPT = "equal", "no_better_than_none", "kept"
 LEAKED, LONGER, UNJUDGED = "states_the_answer", "much_longer", "unjudged"
-UNWRITTEN, BEYOND = "unwritten", "beyond_the_window"
-DROPPED = (EQUAL, FILTERED, LEAKED, LONGER, UNJUDGED, UNWRITTEN, BEYOND)
+UNWRITTEN, UNSCORED = "unwritten", "unscored"
+DROPPED = (EQUAL, FILTERED, LEAKED, LONGER, UNJUDGED, UNWRITTEN, UNSCORED)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def choose(
     EQUAL: one candidate, equal merits or equal texts. FILTERED: the winner does not make the answer strictly likelier
     than no rationale does. LEAKED: fewer than two candidates do not state the answer. LONGER: the winner has more than
     max_length_ratio times the loser's words. UNJUDGED: fewer than two candidates have points. UNWRITTEN: fewer than two
-    were written. BEYOND: of fewer than two (or, for the filter, of none) is the answer within the scorer's window.
+    were written. UNSCORED: fewer than two (or, for the filter, not the answer alone) have a merit.
     The first of several best (worst) candidates wins (loses).
     """
     values = merit.candidates if points is None else points
@@ -57,7 +57,7 @@ def choose(
     scored = {s: value for s, value in enumerate(merit.candidates) if s in written and value is not None}
     judged = {s: value for s, value in enumerate(values) if s in scored and value is not None}
     usable = [s for s in judged if not (rules.leak_filter and leaks(written[s], answer))]
-    for fate, left in ((UNWRITTEN, written), (BEYOND, scored), (UNJUDGED, judged), (LEAKED, usable)):
+    for fate, left in ((UNWRITTEN, written), (UNSCORED, scored), (UNJUDGED, judged), (LEAKED, usable)):
         if len(left) < 2:
             return fate, 0, 0
     winner = max(usable, key=lambda s: judged[s])
@@ -65,7 +65,7 @@ def choose(
     if judged[winner] == judged[loser] or written[winner].strip() == written[loser].strip():
         return EQUAL, winner, loser
     if rules.filter and merit.baseline is None:
-        return BEYOND, winner, loser
+        return UNSCORED, winner, loser
     if rules.filter and merit.baseline is not None and not scored[winner] > merit.baseline:
         return FILTERED, winner, loser
     longest = rules.max_length_ratio

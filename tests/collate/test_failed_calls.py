@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gra_train.chat.local import LocalModel
-from gra_train.chat.protocol import Completion, Reply
+from gra_train.chat.protocol import Completion, Reply, TokenLogProbs
 from gra_train.collate.baselines import rewarding
 from gra_train.collate.data import Task, tasks
 from gra_train.collate.graph import READS
@@ -16,7 +16,7 @@ from gra_train.collate.guided import comparable
 from gra_train.collate.judge import judge
 from gra_train.collate.losses import losses_by_mode
 from gra_train.collate.merit import Merit, mean_per_token, score
-from gra_train.collate.pairs import BEYOND, KEPT, UNWRITTEN, Rules, agreement, choose
+from gra_train.collate.pairs import KEPT, UNSCORED, UNWRITTEN, Rules, agreement, choose
 from gra_train.collate.providers import Calls, told
 from gra_train.errors import UserError
 from gra_train.evaluation.questions import questions
@@ -90,8 +90,8 @@ def test_a_failed_call_is_no_side_of_a_pair():
     assert choose([None, "b", "c"], scored) == (KEPT, 1, 2)
     assert choose([None, "b"], Merit("t", 2, -3.0, (None, -1.0)))[0] == UNWRITTEN
     assert choose([None, "b", "c"], scored, points=[None, 1.0, 2.0]) == (KEPT, 2, 1)
-    assert choose(["a", "b"], Merit("t", 2, -3.0, (None, -1.0)))[0] == BEYOND
-    assert choose(["a", "b"], Merit("t", 2, None, (-2.0, -1.0)))[0] == BEYOND
+    assert choose(["a", "b"], Merit("t", 2, -3.0, (None, -1.0)))[0] == UNSCORED
+    assert choose(["a", "b"], Merit("t", 2, None, (-2.0, -1.0)))[0] == UNSCORED
     assert choose(["a", "b"], Merit("t", 2, None, (-2.0, -1.0)), Rules(filter=False)) == (KEPT, 1, 0)
     assert agreement([[None, "a", "a"], [None, None, None]]) == {"equal": 1.0, "words": 1.0}
 
@@ -108,7 +108,7 @@ def test_providers_are_compared_on_rows_where_each_has_a_number():
     assert comparable([replace(row, candidates=(None, None)) for row in rows]) == ([], 3)
 
 
-def test_an_answer_beyond_the_window_has_no_number(base, tmp_path):
+def test_an_answer_unscored_has_no_number(base, tmp_path):
     given = [Task("0", "what is 1 + 2 ?", "3", "first 1 then 2 = 3"), Task("1", "what is 2 + 2 ?", "4", LONG)]
     calls = Calls("mini", 16, tmp_path / "ledger", "cpu")
     model = Model(name="M_IFT", path=base)
@@ -124,6 +124,23 @@ def test_an_answer_beyond_the_window_has_no_number(base, tmp_path):
     assert "left_out" not in losses_by_mode({"M_IFT": base}, given[:1], model, calls=calls)
 
 
+def test_a_likelihood_that_a_server_did_not_give_is_no_number(base, tmp_path, monkeypatch):
+    """Of three, the first: the answer without a rationale. Its length is then known from the others."""
+    real = LocalModel.answer_batch
+
+    def answered(self, prepared):
+        answers = real(self, prepared)
+        assert all(one.request.may_fail for one in prepared)
+        bare = [i for i, one in enumerate(prepared) if "Because" not in one.request.messages[0]["content"]]
+        return [TokenLogProbs((), failed=True) if i in bare else answer for i, answer in enumerate(answers)]
+
+    monkeypatch.setattr(LocalModel, "answer_batch", answered)
+    task, calls = Task("0", "what is 1 + 2 ?", "3"), Calls("mini", 16, tmp_path / "ledger", "cpu")
+    [found] = score(Model(name="M_IFT", path=base), [task], [["first 1", "first 2"]], calls=calls)
+    assert (found.baseline, found.tokens) == (None, 1)
+    assert all(value is not None for value in found.candidates)
+
+
 def test_stage_2_learns_nothing_from_failed_calls(config, ift, tmp_path, replace_answers):
     bad = of(config.collate.rationale_data.path, 24)[::2]
     replace_answers(lambda prompt: FAILED if any(one in prompt for one in bad) else None)
@@ -135,17 +152,15 @@ def test_stage_2_learns_nothing_from_failed_calls(config, ift, tmp_path, replace
     assert all(row["rejected"] for row in pairs)
 
 
-def test_stage_3_learns_nothing_from_failed_calls_nor_from_answers_beyond_the_window(
-    config, ift, tmp_path, replace_answers
-):
+def test_stage_3_learns_nothing_from_failed_calls_nor_from_answers_unscored(config, ift, tmp_path, replace_answers):
     failed, endless, *_ = of(config.collate.task_data.path, 2)
     replace_answers(lambda prompt: FAILED if failed in prompt else Reply(LONG) if endless in prompt else None)
     config = change(config, iteration=1, collate=change(config.collate, providers=1, candidates=2))
     out = run("merit", config, {"ift": ift, "provider_0": ift}, tmp_path / "merit")
     counts = read(out, "statistics.json")
     assert counts["failed"] == 2
-    assert counts["beyond_the_window"] == 2
-    assert (counts["dropped"]["unwritten"], counts["dropped"]["beyond_the_window"]) == (1, 1)
+    assert counts["unscored"] == 2
+    assert (counts["dropped"]["unwritten"], counts["dropped"]["unscored"]) == (1, 1)
     assert all(row["text"] for row in read_jsonl(out / "rationales.jsonl"))
     assert all(row["chosen"] and row["rejected"] for row in read_jsonl(out / "pairs_0.jsonl"))
     assert math.isfinite(counts["mean_log_likelihood_per_token"]["RP_0"])
