@@ -317,7 +317,9 @@ def main() -> None:
         f"## Defaults, mixed lengths\n\n{free}\n"
     )
     print(text)
-    if not given.quick:
+    if given.quick:
+        print("The goals are for the full sizes.")
+    else:
         (HERE / "training.md").write_text(text)
 
 

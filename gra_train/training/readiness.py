@@ -28,7 +28,7 @@ SETTINGS: dict[str, tuple[str, Callable[[Any], Train]]] = {
 
 
 def check(train: Train, place: Place, *, loss: str = "") -> None:
-    """Raises UserError for a training that cannot work, whatever its model and data. loss: of a preference training.
+    """Raises UserError for a training that cannot work, whatever its model and data. loss: of preferences ("": SFT).
 
     Whether this machine has a GPU is asked where the training begins: it may begin elsewhere.
     """
@@ -40,7 +40,7 @@ def check(train: Train, place: Place, *, loss: str = "") -> None:
         raise UserError("samples > 0: a model that deepspeed=zero3 has sharded cannot write; use samples=0 or zero2.")
     if train.dtype == "float16" and place.device == "cpu":
         raise UserError("dtype=float16 needs a GPU; use float32 or bfloat16 on a CPU")
-    if isinstance(train, Preference) and train.packing:
+    if loss and train.packing:
         raise UserError("packing=true is for fine-tuning: preference pairs are not packed. Set packing=false here.")
     if loss == "kto" and train.device_batch < 2:
         raise UserError("loss=kto estimates a divergence within each batch: it needs device_batch=2 or more")
