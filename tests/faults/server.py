@@ -7,7 +7,7 @@ fit their prompt (family `tags`), and a known share of them is none, cut, empty,
 or tells the reader what to do. Reviewers are gullible: one that is shown scores repeats them before its own.
 
 POST /control {...}: sets what is named and counts from zero, with
-    latency: seconds; key: the bearer token that is wanted, or ""
+    latency: seconds; key: the bearer token that is wanted, or ""; says_key: true: it stands in every answer
     storm: {"status": 429, "seconds": s, "retry_after": s}: every call is refused that long from the first one on
     faults: {kind: [share of the requests, how often each]}, kind one of
         429, 500, reset (connection lost), silent (a byte now and then, never an end), torn (Content-Length lies),
@@ -50,6 +50,7 @@ QUIETER = HOSTILE[2:]
 class State:
     def __init__(self) -> None:
         self.latency, self.key, self.storm, self.faults, self.dead = 0.01, "", None, {}, False
+        self.says_key = False
         self.clear()
 
     def clear(self) -> None:
@@ -152,6 +153,8 @@ async def chat(request: web.Request) -> web.StreamResponse:
             state.refused += 1
             return await fault(request)
         text, finish = written(body["messages"], body.get("seed", 0))
+        if state.says_key:
+            text = f"{request.headers.get('Authorization')}\n{text}"
         choice = {"message": {"role": "assistant", "content": text}, "finish_reason": finish, "index": 0}
         usage = {"prompt_tokens": len(raw) // 4, "completion_tokens": len(text) // 4}
         response = web.json_response({"id": "x", "object": "chat.completion", "choices": [choice], "usage": usage})

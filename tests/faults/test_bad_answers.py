@@ -10,6 +10,7 @@ import pytest
 
 from . import server as play
 
+pytestmark = pytest.mark.faults
 TRANSIENT = {
     "500": [0.1, 1], "reset": [0.1, 2], "silent": [0.01, 1], "torn": [0.1, 1], "garbage": [0.1, 1], "html": [0.05, 1],
     "nothing": [0.05, 1], "shape": [0.05, 1], "429": [0.1, 2],
@@ -83,8 +84,16 @@ def test_no_file_holds_the_key(tmp_path, server, client):
     assert code != 0
     assert "GRA_TEST_KEY" in complaint
     assert CANARY not in said + complaint
+    shown = client(server.url, name="shown", api_key_env="GRA_TEST_KEY")
+    shown.environment, page = run.environment, tmp_path / "page.html"
+    server.control(key=CANARY, says_key=True)
+    shown.words = ["preview", "n=1", "annotate=2", "--html", str(page), *shown.words[1:]]
+    told = shown.complete()
+    assert "Bearer ***" in told  # this server sends it back in every answer
+    assert "Bearer ***" in page.read_text()
+    assert CANARY not in told + page.read_text()
     searched = set()
-    for folder in (run.runs, refused.runs):
+    for folder in (run.runs, refused.runs, shown.runs):
         for file in folder.glob("**/*"):
             if file.is_file():
                 content = file.read_bytes()

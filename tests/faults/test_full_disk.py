@@ -12,6 +12,7 @@ import pytest
 
 from .conftest import MODELS, WINDOW, wait_for
 
+pytestmark = [pytest.mark.faults, pytest.mark.mount]
 SEED = 20260515
 
 

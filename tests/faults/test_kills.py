@@ -13,6 +13,7 @@ import pytest
 
 from .conftest import MODELS, WINDOW, Server, lost_in_flight, wait_for
 
+pytestmark = pytest.mark.faults
 SEED = 20260511
 IN_FLIGHT = MODELS * WINDOW
 """Calls at a time. As many are cut, and perhaps asked for again, at a kill and at the end of each of the two rounds."""

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.faults
 BLOCKS = ["synthesis.block=4", "synthesis.wave=8", "synthesis.max_candidates=24", "synthesis.target=6", "seed=2"]
 SHARDS = 3
 
