@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -81,10 +82,13 @@ def test_a_client_that_fails_is_reported_with_its_own_words(bench, tmp_path):
     assert "no such thing" in report.tables({cell: [done]})
 
 
-def test_bounds_of_scoring_are_compared_with_what_was_measured(monkeypatch):
+def test_bounds_of_scoring_are_compared_with_what_was_measured():
     """They were called kept whatever the table above them said. The committed figures are read as they stand."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import evaluation
+    spec = spec_from_file_location("bench_evaluation", BENCHMARKS / "evaluation.py")  # others are named evaluation too
+    assert spec is not None
+    assert spec.loader is not None
+    evaluation = module_from_spec(spec)
+    spec.loader.exec_module(evaluation)
 
     text = (BENCHMARKS / "evaluation.md").read_text()
     head, _, *lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
@@ -101,4 +105,3 @@ def test_bounds_of_scoring_are_compared_with_what_was_measured(monkeypatch):
         ("mmlu: 0.10 s, bound 10 s: held", True),
     ]
     assert evaluation.bounds(found[:1]) == said[:1], "what was not measured is not said to be held"
-    del sys.modules["evaluation"]
