@@ -7,6 +7,7 @@ Differences are also shown with the questions resampled (see statistics.paired_d
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from gra_train.errors import UserError
@@ -42,11 +43,15 @@ def aggregate(found: Sequence[Finished], recipe: Miniature, *, shared: str = SHA
             if table[key] != first[key]:
                 raise UserError(f"these comparisons differ in their {key}: {first[key]} and {table[key]}")
     baseline = recipe.baseline or first["baseline"]
-    rows = [_row(label, recipe.baselines.get(label, baseline), recipe, tables) for label in recipe.rows]
+    with ThreadPoolExecutor() as threads:  # resampling lets go of the interpreter
+        rows = list(
+            threads.map(lambda one: _row(one, recipe.baselines.get(one, baseline), recipe, tables), recipe.rows)
+        )
+        claims = list(threads.map(lambda one: _claim(one, tables), recipe.claims))
     result = {key: first[key] for key in ("confidence", "tasks", "reviewers")}
     result |= {"seeds": [table["seed"] for table in tables], "baseline": baseline, "rows": rows}
     result["steps"] = _steps(tables) if recipe.steps else []
-    result["claims"] = _claims(recipe.claims, tables)
+    result["claims"] = _decided(claims, first["confidence"])
     result["notes"] = _notes(result, recipe, shared)
     return result
 
@@ -145,10 +150,9 @@ def _difference(
     return over_seeds(each, confidence), pooled, each
 
 
-def _claims(claims: Sequence[Claim], tables: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    found = [_claim(claim, tables) for claim in claims]
+def _decided(found: Sequence[dict[str, Any]], confidence: float) -> list[dict[str, Any]]:
+    """The claims of a table with p and verdict corrected over all of them (Holm)."""
     after = holm({i: one["p"] for i, one in enumerate(found) if one["p"] is not None})
-    confidence = tables[0]["confidence"]
     return [
         one | {"p": after.get(i), "verdict": corrected(one["verdict"], after.get(i), confidence)}
         for i, one in enumerate(found)
