@@ -36,8 +36,8 @@ gra-train table all render                                # rendered.md, .tex, .
 A claim *holds* or *does not hold* where the interval over seeds and the one that resamples the questions too both say
 so, and so does its p, corrected over the table's claims; otherwise it is *not decided at this n*. A miniature says how
 a method behaves on a small closed language with models of 0.3M parameters ([docs/mini.md](../docs/mini.md)); it does
-not say what the paper's models do. All miniatures of one seed take 31 minutes of CPU time, those of five seeds 77 minutes
-on two cores that have nothing else to do (by arithmetic; 107 minutes were measured with tests running beside them).
+not say what the paper's models do. All miniatures of one seed take 31 minutes of CPU time, those of five seeds 77
+minutes on two cores that have nothing else to do (by arithmetic; 107 were measured with tests running beside them).
 
 """
 

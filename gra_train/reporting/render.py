@@ -134,13 +134,14 @@ def _sides(recipe: Recipe, printed: published_view.Printed, result: Mapping[str,
 
 def _made_from(results: Sequence[Finished]) -> str:
     said = [f"{one.made['run']} ({one.made['date']})" for one in results]
-    versions = dict.fromkeys(
-        ", ".join(
-            [f"revision {one.made['revision'] or 'unknown'}", *(f"{k} {v}" for k, v in one.made["versions"].items())]
-        )
-        for one in results
-    )
+    versions = dict.fromkeys(_versions(one.made) for one in results)
     return f"Made from: {', '.join(said)}. {'; '.join(versions)}."
+
+
+def _versions(made: Mapping[str, Any]) -> str:
+    """In one order, whether it is read from a run folder or from what is kept."""
+    known = sorted(made["versions"].items())
+    return ", ".join([f"revision {made['revision'] or 'unknown'}", *(f"{name} {version}" for name, version in known)])
 
 
 def _panel(recipe: Recipe, result: Mapping[str, Any] | None) -> Panel:
