@@ -106,12 +106,9 @@ def _sweep(until: str, overrides: list[str]) -> int:
 
 def _over_seeds(overrides: list[str]) -> None:
     """After a sweep over seeds: their means and intervals, printed and kept."""
-    from pathlib import Path
-
     from gra_train.reporting.over_seeds import write_over_seeds
 
-    runs_dir = next((word.partition("=")[2] for word in overrides if word.startswith("runs_dir=")), "runs")
-    if path := write_over_seeds(overrides, Path(runs_dir)):
+    if path := write_over_seeds(overrides):
         print(f"\n{path.read_text()}\nover seeds: {path}")
 
 

@@ -10,12 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from gra_train.compose import compose, conf_dir
+from gra_train.experiment import plan
 from gra_train.reporting import sweep_view
 from gra_train.reporting.document import Block, Bullets, Heading, Paragraph, to_markdown
 from gra_train.reporting.finished import Finished, from_run
 from gra_train.reporting.recipe import Miniature, read_recipe
 from gra_train.reporting.sweep import aggregate
-from gra_train.reporting.tables import MINIATURE, listed, names, run_of, table_folder
+from gra_train.reporting.tables import MINIATURE, listed, names, table_folder
 
 LAUNCHING = ("sweep=", "hydra.", "hydra/")
 """Overrides that say how jobs are started."""
@@ -23,18 +25,20 @@ FEWEST = 3
 """Rows of a paper's table that an experiment must have for the table to say something of it."""
 
 
-def write_over_seeds(overrides: Sequence[str], runs_dir: Path) -> Path | None:
-    """Write RUNS_DIR/<experiment>-over-seeds.md for the sweep that `overrides` describe; None if it is not one over
+def write_over_seeds(overrides: Sequence[str]) -> Path | None:
+    """Write <runs_dir>/<experiment>-over-seeds.md for the sweep that `overrides` describe; None if it is not one over
     two seeds or more, and nothing else, of a comparison."""
-    if not (jobs := _jobs(overrides)):
-        return None
-    found = [one for one in (_finished(words, runs_dir) for words in jobs) if one]
+    found, folder = [], Path()
+    for words in _jobs(overrides):
+        config = compose([word for word in words if not word.startswith(LAUNCHING)])
+        folder = Path(config.runs_dir)
+        found += [one] if (one := from_run(" ".join(words), plan(config), folder)) else []
     if len(found) < 2:
         return None
-    experiment = next((w.partition("=")[2] for w in overrides if w.startswith("experiment=")), "")
-    blocks = [Heading(f"{found[0].table['name']} over {len(found)} seeds", 1), *_blocks(experiment, found)]
-    path = runs_dir / f"{found[0].table['name']}-over-seeds.md"
-    path.write_text(to_markdown(blocks))
+    experiment = next((word.partition("=")[2] for word in overrides if word.startswith("experiment=")), "")
+    name = found[0].table["name"]
+    path = folder / f"{name}-over-seeds.md"
+    path.write_text(to_markdown([Heading(f"{name} over {len(found)} seeds", 1), *_blocks(experiment, found)]))
     return path
 
 
@@ -55,20 +59,11 @@ def _grids(overrides: Sequence[str]) -> Iterator[str]:
     """What the files of conf/sweep that are chosen sweep over (sweep=seeds5)."""
     import yaml
 
-    from gra_train.compose import conf_dir
-
     chosen = next((word.partition("=")[2] for word in overrides if word.startswith("sweep=")), "")
     for name in filter(None, chosen.strip("[]").split(",")):
         data = yaml.safe_load((conf_dir() / "sweep" / f"{name.strip()}.yaml").read_text()) or {}
         params = data.get("hydra", {}).get("sweeper", {}).get("params") or {}
         yield from (f"{key}={value}" for key, value in params.items())
-
-
-def _finished(words: Sequence[str], runs_dir: Path) -> Finished | None:
-    experiment = next((word for word in words if word.startswith("experiment=")), "")
-    rest = [word for word in words if word != experiment and not word.startswith(LAUNCHING)]
-    one = run_of("mini", experiment.removeprefix("experiment="), rest)
-    return from_run(one.name, one.nodes, runs_dir)
 
 
 def _blocks(experiment: str, found: Sequence[Finished]) -> Iterator[Block]:

@@ -109,12 +109,7 @@ def runs(folder: Path, more: Sequence[str] = (), *, scale: str = "", composed: b
     wanted = [one for one in listed(folder) if scale in ("", one[0])]
     if not composed:
         return [Planned(*one) for one in wanted]
-    return [run_of(*one, more) for one in wanted]
-
-
-def run_of(scale: str, experiment: str, overrides: Sequence[str], more: Sequence[str] = ()) -> Planned:
-    """One run, composed."""
-    return Planned(scale, experiment, tuple(overrides), *_composed(experiment, tuple(overrides), tuple(more)))
+    return [Planned(one[0], one[1], one[2], *_composed(one[1], one[2], tuple(more))) for one in wanted]
 
 
 def _composed(

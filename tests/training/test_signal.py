@@ -19,6 +19,14 @@ WORDS = ["sft", "seeds=mini", "pool=mini", "synthesis=mini", "student=mini", "sf
          "sft.global_batch=4", "sft.device_batch=2", "tracking=off"]  # fmt: skip
 
 
+@pytest.fixture
+def own(tmp_path):
+    """A data set of eight rows."""
+    row = {"instruction": "Take d f k. Reverse it. What is left?", "response": "Reverse: k f d. #### k f d"}
+    (file := tmp_path / "own.jsonl").write_text((json.dumps(row) + "\n") * 8)
+    return file
+
+
 def start(runs: Path, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "gra_train.cli", *WORDS, *words, f"runs_dir={runs}"],
@@ -42,10 +50,7 @@ def rank_one(folder: Path) -> int | None:
 @pytest.mark.slow
 @pytest.mark.compiler
 @pytest.mark.timeout(600)
-def test_one_rank_is_told_to_end_and_all_save(tmp_path):
-    own = tmp_path / "own.jsonl"
-    row = {"instruction": "Take d f k. Reverse it. What is left?", "response": "Reverse: k f d. #### k f d"}
-    own.write_text((json.dumps(row) + "\n") * 8)
+def test_one_rank_is_told_to_end_and_all_save(tmp_path, own):
     words = [f"data.path={own}", "deepspeed=zero2"]
     runs = tmp_path / "runs"
     process = start(runs, *words)
@@ -95,11 +100,8 @@ def processes_of(folder: Path) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_launcher_that_is_killed_takes_torchrun_and_its_ranks_along(tmp_path):
+def test_a_launcher_that_is_killed_takes_torchrun_and_its_ranks_along(tmp_path, own):
     """kill -9, as by the out-of-memory killer: or a second run would find the first one's ranks in its folder."""
-    own = tmp_path / "own.jsonl"
-    row = {"instruction": "Take d f k. Reverse it. What is left?", "response": "Reverse: k f d. #### k f d"}
-    own.write_text((json.dumps(row) + "\n") * 8)
     process = start(tmp_path / "runs", f"data.path={own}", "sft.steps=100000")
     try:
         deadline = time.monotonic() + 300
