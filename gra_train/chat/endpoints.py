@@ -130,7 +130,8 @@ class Endpoints:
             return endpoint
         place: asyncio.Future[Endpoint] = asyncio.get_running_loop().create_future()
         self._queue.append(place)
-        self._serve()
+        if len(self._queue) == 1:  # where others wait already, no slot is free
+            self._serve()
         try:
             return await place
         except asyncio.CancelledError:

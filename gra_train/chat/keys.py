@@ -9,16 +9,19 @@ from typing import Any
 
 import orjson
 
-from gra_train.chat.protocol import Answer, Completion, Reply, Request, TokenLogProbs
+from gra_train.chat.protocol import Answer, Completion, Likelihood, Reply, Request, TokenLogProbs
 from gra_train.chat.segments import KEY
 
+_FIELDS = {
+    kind: tuple(field.name for field in dataclasses.fields(kind) if field.compare) for kind in (Completion, Likelihood)
+}
 _LATER = ("schema", "sample", "logprobs")
 
 
 def request_key(fingerprint: str, request: Request) -> bytes:
     """16 bytes for everything that determines the answer: the weights and all of the request but its purpose."""
     kind = "complete" if isinstance(request, Completion) else "likelihood"
-    fields = {f.name: getattr(request, f.name) for f in dataclasses.fields(request) if f.compare}
+    fields = {name: getattr(request, name) for name in _FIELDS[type(request)]}
     for name in _LATER:  # not there yet when older ledgers were written: left out unless set
         if not fields.get(name, True):
             del fields[name]

@@ -9,7 +9,7 @@ from typing import Any
 
 from gra_train.records import CRITERIA, FLAGS
 from gra_train.synthesis.echo import is_echo, refuse_echo, without_echoed_lines, without_echoes
-from gra_train.synthesis.repair import Parsed, ParseError, as_json, between, in_form, plain, refuse
+from gra_train.synthesis.repair import LONGEST_FORM, Parsed, ParseError, as_json, between, in_form, plain, refuse
 
 LOWEST, HIGHEST = 1, 10
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -161,11 +161,29 @@ def _review_text(text: str) -> str | None:
     return match[1] if match else None
 
 
+_AS_ASKED = re.compile(
+    r"\s*(?:<analysis>[^<>{}]*</analysis>\s*)?"
+    r"(<scores>\s*" + "\n".join(f"{name}: (10|[1-9])" for name in CRITERIA) + r"\s*</scores>)\s*"
+    r"<review>((?:(?!\W{21})[^<>{}])*)</review>\s*"
+)
+
+
+def _as_asked(text: str, shown: str) -> Parsed[tuple[tuple[int, ...], str]] | None:
+    """What `scored` makes of an answer in exactly the form that was asked for, without looking for anything else in it:
+    so most answers are read, at a third of the time. None where it is not so plain."""
+    match = _AS_ASKED.fullmatch(text)
+    if match is None or len(text) > LONGEST_FORM or (shown and is_echo(match[1], shown)):
+        return None
+    return Parsed((tuple(int(score) for score in match.groups()[1:-1]), " ".join(plain(match[8]).split())))
+
+
 def scored(text: str, *, shown: str = "") -> Parsed[tuple[tuple[int, ...], str]]:
     """Six integers from 1 to 10 in the order of CRITERIA, and a short text, which may be missing (prompts 8 and 9).
 
     shown: the material under review. Scores that stand in it are not the reviewer's, nor are those inside a review.
     """
+    if at_once := _as_asked(text, shown):
+        return at_once
     text = without_echoes(in_form(text), "scores", shown)
     outside = _ASIDE.sub("", text)
     found = between(outside, "scores") or between(text, "scores")

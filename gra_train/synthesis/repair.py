@@ -38,6 +38,7 @@ _OWN_TAG = re.compile(
 _THINKING = re.compile(r"<(/?)(think|thinking|reasoning)>", re.IGNORECASE)
 _STILL_THINKING = re.compile(r"<(?:think|thinking|reasoning)>", re.IGNORECASE)
 _ENDLESS_ROW = re.compile(r"([^\w]{1,4}?)\1{20,}")
+_LONG_ROW = re.compile(r"\W{21}")  # what every endless row holds, and quickly looked for: nearly no answer does
 _FENCE = re.compile(r"^\s*```[\w-]*\n?|\n?```\s*$")
 _EMPHASIS = re.compile(r"\*\*|__|^#+\s*|`", re.MULTILINE)
 LONGEST, LONGEST_FORM = 1_000_000, 30_000
@@ -68,7 +69,9 @@ def without_thinking(text: str) -> str:
 
 def in_form(text: str) -> str:
     """The answer after the reasoning, where a fixed form is asked for; endless rows of signs are shortened."""
-    text = _ENDLESS_ROW.sub(lambda row: row[1] * 20, without_thinking(text))
+    text = without_thinking(text)
+    if _LONG_ROW.search(text):
+        text = _ENDLESS_ROW.sub(lambda row: row[1] * 20, text)
     if len(text) > LONGEST_FORM:
         raise ParseError("far too long")
     return text
