@@ -117,11 +117,21 @@ def slug(name: str) -> str:
 def read_answers(file: Path) -> dict[str, dict[str, dict[str, bool]]]:
     import pyarrow.parquet as pq
 
+    table = pq.read_table(file, columns=list(COLUMNS), read_dictionary=list(COLUMNS[:3])).combine_chunks()
     sheets: dict[str, dict[str, dict[str, bool]]] = {}
-    columns = [column.to_pylist() for column in pq.read_table(file, columns=list(COLUMNS)).columns]
-    for label, task, question, correct in zip(*columns, strict=True):
+    if not table.num_rows:
+        return sheets
+    labels, tasks, questions, marks = (column.chunk(0) for column in table.columns)
+    correct_ones = marks.to_numpy(zero_copy_only=False).tolist()
+    for label, task, question, correct in zip(*map(_texts, (labels, tasks, questions)), correct_ones, strict=True):
         sheets.setdefault(label, {}).setdefault(task, {})[question] = correct
     return sheets
+
+
+def _texts(column: Any) -> list[str]:
+    """A dictionary column's texts: each made once, not once per row."""
+    texts = column.dictionary.to_pylist()
+    return [texts[i] for i in column.indices.to_numpy().tolist()]
 
 
 def write_answers(sheets: Sheets, file: Path) -> None:
