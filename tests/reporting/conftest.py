@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,32 +83,34 @@ FUNNEL: dict[str, Any] = {
 }  # fmt: skip
 
 
+def experiment_in(
+    folder: Path, name: str = "e", seed: int = 0, gra: str = "1111110000", solo: str = "1110110000"
+) -> tuple[CompareStage, dict[str, Path]]:
+    """A comparison's configuration and inputs: seed < gra, gra against solo, COLLATE on gra."""
+    root = folder / f"{name}-{seed}"
+    (root / "synthesis").mkdir(parents=True)
+    write_json(root / "synthesis" / "funnel.json", FUNNEL)
+    inputs = {
+        "seed.data": data(root / "d0", 3, 3, seeds=3),
+        "seed.scores": scores(root / "s0", {"mini_math": "1000000000", "mini_coding": "0000000000"}, unparseable=3),
+        "gra.data": data(root / "d1", 20, 9, leak=1, seeds=10),
+        "gra.scores": scores(root / "s1", {"mini_math": gra, "mini_coding": gra}),
+        "solo.data": data(root / "d2", 20),
+        "solo.scores": scores(root / "s2", {"mini_math": solo, "mini_coding": solo}),
+        "gra + COLLATE M_IFT.scores": scores(root / "s3", {"mini_math": "1111110000"}),
+        "synthesis": root / "synthesis",
+        "gra.quality": quality(root / "q1", 900, judged=True),
+        "solo.quality": quality(root / "q2", 1000),
+    }
+    for iteration in (1, 2):
+        folder = root / f"merit{iteration}"
+        folder.mkdir()
+        write_json(folder / "statistics.json", {"pairs": {"kept": 10 * iteration}, "mean_merit": -0.5 / iteration})
+        inputs[f"collate.gra.{iteration}"] = folder
+    labels = ["seed", "gra", "solo", "gra + COLLATE M_IFT", "own"]
+    return CompareStage(name, seed, "solo", 500, 0.95, labels, "likelihood", {"solo": "gra"}), inputs
+
+
 @pytest.fixture
 def experiment(tmp_path: Path) -> Callable[..., tuple[CompareStage, dict[str, Path]]]:
-    """A comparison's configuration and inputs: seed < gra, gra against solo, COLLATE on gra."""
-
-    def make(name: str = "e", seed: int = 0, gra: str = "1111110000", solo: str = "1110110000") -> Any:
-        root = tmp_path / f"{name}-{seed}"
-        (root / "synthesis").mkdir(parents=True)
-        write_json(root / "synthesis" / "funnel.json", FUNNEL)
-        inputs = {
-            "seed.data": data(root / "d0", 3, 3, seeds=3),
-            "seed.scores": scores(root / "s0", {"mini_math": "1000000000", "mini_coding": "0000000000"}, unparseable=3),
-            "gra.data": data(root / "d1", 20, 9, leak=1, seeds=10),
-            "gra.scores": scores(root / "s1", {"mini_math": gra, "mini_coding": gra}),
-            "solo.data": data(root / "d2", 20),
-            "solo.scores": scores(root / "s2", {"mini_math": solo, "mini_coding": solo}),
-            "gra + COLLATE M_IFT.scores": scores(root / "s3", {"mini_math": "1111110000"}),
-            "synthesis": root / "synthesis",
-            "gra.quality": quality(root / "q1", 900, judged=True),
-            "solo.quality": quality(root / "q2", 1000),
-        }
-        for iteration in (1, 2):
-            folder = root / f"merit{iteration}"
-            folder.mkdir()
-            write_json(folder / "statistics.json", {"pairs": {"kept": 10 * iteration}, "mean_merit": -0.5 / iteration})
-            inputs[f"collate.gra.{iteration}"] = folder
-        labels = ["seed", "gra", "solo", "gra + COLLATE M_IFT", "own"]
-        return CompareStage(name, seed, "solo", 500, 0.95, labels, "likelihood", {"solo": "gra"}), inputs
-
-    return make
+    return partial(experiment_in, tmp_path)

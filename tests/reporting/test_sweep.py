@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +16,7 @@ from gra_train.reporting.recipe import Measure, Miniature
 from gra_train.reporting.stages import compare
 from gra_train.reporting.sweep import aggregate
 from gra_train.reporting.sweep_view import blocks
+from tests.reporting.conftest import experiment_in
 
 CLAIMS = [
     Claim("kept data are more often correct", "kept", "proposed", "funnel", 0.3),
@@ -29,14 +28,15 @@ RECIPE = Miniature(
 )
 
 
-@pytest.fixture
-def found(experiment: Callable[..., Any], tmp_path: Path) -> list[Finished]:
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> list[Finished]:
     """Five seeds: GRA's student answers 6, 6, 7, 7, 6 of ten per task, the large model's 4 in every seed."""
     made = []
     for seed, right in enumerate((6, 6, 7, 7, 6)):
-        folder = tmp_path / f"run{seed}" / "work-1"
-        folder.mkdir(parents=True)
-        compare(*experiment(seed=seed, gra="1" * right + "0" * (10 - right), solo="1111000000"), folder)
+        folder = tmp_path_factory.mktemp("run") / "work-1"
+        folder.mkdir()
+        gra = "1" * right + "0" * (10 - right)
+        compare(*experiment_in(folder.parent, seed=seed, gra=gra, solo="1111000000"), folder)
         made.append(from_result(folder))
     return made[::-1]
 

@@ -6,7 +6,7 @@ import csv
 import re
 import shutil
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from gra_train.reporting.recipe import Published, read_recipe
 from gra_train.reporting.render import FILES, render
 from gra_train.reporting.stages import compare
 from gra_train.runs import write_json
+from tests.reporting.conftest import experiment_in
 
 GRA = ("table1", "table2", "table3", "figure3", "figure4", "roles", "figure7", "figure8", "cost")
 NAMES = [f"gra_{n}" for n in GRA] + [f"collate_table{n}" for n in (1, 3, 4, 5, 8, 9, 10, 11, 12, 14)]
@@ -59,22 +60,30 @@ def test_every_run_composes_and_plans(name: str) -> None:
 
 
 @pytest.fixture
-def runs_dir(experiment: Callable[..., Any], tmp_path: Path) -> Path:
+def runs_dir(finished_runs: Path, tmp_path: Path) -> Path:
+    """A test's own copy of `finished_runs`."""
+    return Path(shutil.copytree(finished_runs, tmp_path / "runs"))
+
+
+@pytest.fixture(scope="module")
+def finished_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Finished comparisons, where the plan looks for them: the miniature's seeds 5 and 6, and one published run."""
+    runs_dir = tmp_path_factory.mktemp("runs")
     planned = tables.runs(tables.table_folder("gra_table1"))
     first_published = next(run for run in planned if run.scale == "published")
     for place, run in enumerate([*planned[:2], first_published]):
         node = run.nodes[-1]
-        folder = tmp_path / "runs" / node.run_id
+        folder = runs_dir / node.run_id
         out = folder / "result"
         out.mkdir(parents=True)
-        stage, inputs = experiment(seed=place, gra="1" * (6 + place) + "0" * (4 - place))
+        gra = "1" * (6 + place) + "0" * (4 - place)
+        stage, inputs = experiment_in(tmp_path_factory.mktemp("inputs"), seed=place, gra=gra)
         compare(stage, inputs, out)
         if place == 2:
             text = (out / "table.json").read_text()
             (out / "table.json").write_text(text.replace("mini_math", "gsm8k"))
         write_json(folder / "status.json", {"state": "done", "manifest": {}})
-    return tmp_path / "runs"
+    return runs_dir
 
 
 @pytest.fixture
