@@ -3,6 +3,7 @@ go through torchrun. The launcher owns every lock; workers only compute (see run
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -11,7 +12,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +39,13 @@ class StageError(RuntimeError):
 class Worker:
     """A warm worker process; started at the first job, restarted if it died."""
 
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
+    def __init__(self, environ: dict[str, str]) -> None:
+        self.environ = environ
         self.process: subprocess.Popen[str] | None = None
 
     def run(self, folder: Path, out: Path) -> dict[str, Any]:
         if self.process is None or self.process.poll() is not None:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "gra_train.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=(folder / "log.txt").open("ab"),
-                text=True,
-                env=environment(self.threads),
-            )
+            self.process = _starting.submit(self._start, folder / "log.txt").result()
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         try:
@@ -66,6 +62,47 @@ class Worker:
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+
+    def _start(self, log: Path) -> subprocess.Popen[str]:
+        with log.open("ab") as errors:
+            return subprocess.Popen(
+                [sys.executable, "-m", "gra_train.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=errors, text=True, env=self.environ,
+            )  # fmt: skip
+
+
+_starting = ThreadPoolExecutor(1, "workers")
+"""The thread that starts workers: they die with it (leash.py), so it must live as long as this process."""
+_idle: list[Worker] = []
+"""Workers that the last experiment left, for the next one of a sweep: imports take longer than many a stage."""
+
+
+@contextmanager
+def warm_worker(threads: int) -> Iterator[Worker]:
+    """A worker with `threads` threads, perhaps of an earlier experiment. It is kept unless an exception comes."""
+    environ = environment(threads)
+    worker = next((one for one in list(_idle) if one.environ == environ and _taken(one)), None) or Worker(environ)
+    try:
+        yield worker
+    except BaseException:
+        worker.close()
+        raise
+    _idle.append(worker)
+
+
+def _taken(worker: Worker) -> bool:
+    """Whether we were the one to take it: two threads may have seen it."""
+    try:
+        _idle.remove(worker)
+    except ValueError:
+        return False
+    return True
+
+
+@atexit.register
+def close_idle_workers() -> None:
+    while _idle:
+        _idle.pop().close()
 
 
 def multi_rank(folder: Path, out: Path, config: Config) -> dict[str, Any]:
@@ -152,21 +189,17 @@ class Executor:
             (folder / "STOP").touch()
 
     def _work(self) -> None:
-        worker = Worker(self.resources.threads)
         try:
-            while node := self._next():
-                try:
+            with warm_worker(self.resources.threads) as worker:
+                while node := self._next():
                     self._run(node, worker)
-                except BaseException as error:
                     with self.condition:
-                        self.error = self.error or error
+                        self.done.add(node.run_id)
                         self.condition.notify_all()
-                    return
-                with self.condition:
-                    self.done.add(node.run_id)
-                    self.condition.notify_all()
-        finally:
-            worker.close()
+        except BaseException as error:
+            with self.condition:
+                self.error = self.error or error
+                self.condition.notify_all()
 
     def _next(self) -> Node | None:
         with self.condition:

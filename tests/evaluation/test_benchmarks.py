@@ -129,6 +129,7 @@ def test_a_file_of_ones_own_is_checked(tmp_path):
         benchmark("gsm9k")
 
 
+@pytest.mark.slow
 def test_lm_evals_command_line_gives_the_same_score(taught, tmp_path):
     """A benchmark of one's own in GSM8K's format: our rows, and lm-eval's own program on the same tasks and model."""
     task = own_benchmark(tmp_path / "data")

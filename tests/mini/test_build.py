@@ -1,4 +1,4 @@
-"""Building models: the machinery in seconds, and (slow) one model from nothing, which behaves like the shipped one."""
+"""Building models: the machinery in seconds, and (nightly) one model from nothing, which behaves like the shipped one."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +10,7 @@ from gra_train.mini.build import build
 from gra_train.mini.models import model_path, recipe
 
 
+@pytest.mark.slow
 def test_a_build_is_complete_and_repeatable(tmp_path: Path, play: SimpleNamespace) -> None:
     lines: list[str] = []
     for folder in ("a", "b"):
@@ -36,7 +37,7 @@ def test_another_seed_is_another_recipe() -> None:
     assert recipe("wren", seed=1).digest() != recipe("wren").digest()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1200)
 def test_a_rebuilt_model_behaves_like_the_shipped_one(tmp_path: Path, play: SimpleNamespace) -> None:
     """The same recipe: floats may differ between machines, behaviour may not by much."""

