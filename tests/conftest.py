@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _limit(item: pytest.Item) -> float:
-    """Seconds that a test may take, where it has a limit of its own: the longest go first, so that no core idles last."""
+    """Seconds of a limit of its own, where a test has one: the longest go first, so that no core idles at the end."""
     marker = item.get_closest_marker("timeout")
     return float(marker.args[0]) if marker else 0.0
 

@@ -1,4 +1,4 @@
-"""Building models: the machinery in seconds, and (nightly) one model from nothing, which behaves like the shipped one."""
+"""Building models: the machinery in seconds, and (nightly) one model anew, which behaves like the shipped one."""
 
 from pathlib import Path
 from types import SimpleNamespace
