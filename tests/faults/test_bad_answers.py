@@ -18,6 +18,7 @@ TRANSIENT = {
 CANARY = "canary-7f3a9c51e2b84d06"
 
 
+@pytest.mark.slow
 def test_every_way_to_fail_now_and_then(server, client, calm):
     """Two thirds of all requests fail at first, each in its way; each is answered once in the end."""
     server.control(faults=TRANSIENT, latency=0.005)
