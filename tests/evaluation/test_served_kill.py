@@ -78,7 +78,6 @@ def run_folder(runs: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_a_killed_evaluation_goes_on_and_asks_nothing_twice(
     transformers_server: Callable[[Path], str], tmp_path: Path
 ) -> None:
@@ -144,7 +143,6 @@ def number_of(row: dict[str, Any]) -> float | None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_a_server_is_started_for_a_model_folder_and_ended(tmp_path: Path) -> None:
     """evaluation.engine=transformers: nobody has to serve the student."""
     command = [

@@ -17,6 +17,7 @@ from gra_train.training.arguments import Place
 from gra_train.training.dpo import train_dpo
 from gra_train.training.sft import train_sft
 
+pytestmark = pytest.mark.xdist_group("ranks")  # on one worker: what they share takes as long as they do
 CONF = Path(__file__).parents[2] / "conf" / "deepspeed"
 REST = ("zero0", "zero1", "zero2_offload", "zero3_offload")
 """Configurations that CI leaves to the nightly run; zero2 and zero3 stand for them."""
@@ -175,7 +176,6 @@ def test_zero2_stopped_signalled_or_killed_resumes_exactly(tmp_path_factory, dat
 
 @pytest.mark.slow
 @pytest.mark.compiler
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("config", ["zero3", *(pytest.param(name, marks=pytest.mark.nightly) for name in REST)])
 def test_every_configuration_equals_plain_pytorch_and_saves_a_loadable_model(tmp_path, data, plain, config):
     """`fit` itself checks that the wrapped model is a DeepSpeedEngine."""
@@ -191,7 +191,6 @@ def test_every_configuration_equals_plain_pytorch_and_saves_a_loadable_model(tmp
 
 @pytest.mark.slow
 @pytest.mark.compiler
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("config", ["zero2", pytest.param("zero3", marks=pytest.mark.nightly)])
 def test_adapters_under_deepspeed_are_kept_or_merged(tmp_path, data, config):
     """What two sharded ranks train is what one process trains; merged, it is the model that the kept adapter makes."""

@@ -49,7 +49,6 @@ def rank_one(folder: Path) -> int | None:
 
 @pytest.mark.slow
 @pytest.mark.compiler
-@pytest.mark.timeout(600)
 def test_one_rank_is_told_to_end_and_all_save(tmp_path, own):
     words = [f"data.path={own}", "deepspeed=zero2"]
     runs = tmp_path / "runs"
@@ -99,7 +98,6 @@ def processes_of(folder: Path) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_a_launcher_that_is_killed_takes_torchrun_and_its_ranks_along(tmp_path, own):
     """kill -9, as by the out-of-memory killer: or a second run would find the first one's ranks in its folder."""
     process = start(tmp_path / "runs", f"data.path={own}", "sft.steps=100000")
