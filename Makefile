@@ -46,7 +46,7 @@ test-browser: $(READY) ## the comparison's page in a real browser (Debian: chrom
 	python -m pytest -m browser $(ARGS)
 
 test-vllm: $(READY) ## the tests on real vLLM servers (on the CPU; make venv-vllm first)
-	python -m pytest -m vllm $(ARGS)
+	python -m pytest -n 2 --dist loadscope -m vllm $(ARGS)
 
 test-slurm: $(READY) ## the tests on real SLURM daemons (Debian: slurm-wlm, munge)
 	python -m pytest -m slurm $(ARGS)
