@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from gra_train.data.hub import at_hand
 from gra_train.errors import UserError
 from gra_train.schema import DataFile
 
@@ -187,7 +188,8 @@ def _hub(file: DataFile) -> Iterator[Row]:
 
     name, _, configuration = file.path.partition(":")
     try:
-        rows = load_dataset(name, configuration or None, split=file.split)
+        with at_hand():
+            rows = load_dataset(name, configuration or None, split=file.split)
     except Exception as error:  # the library raises whatever its network layer raises
         raise UserError(
             f"{file.path!r} is no file here, and as a Hub data set (split {file.split!r}) it cannot be loaded: "

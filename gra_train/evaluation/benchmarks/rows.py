@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from gra_train.data.files import read_rows
+from gra_train.data.hub import at_hand
 from gra_train.errors import UserError
 from gra_train.evaluation.benchmarks import Benchmark, Source
 from gra_train.schema import DataFile, Evaluation
@@ -180,16 +181,17 @@ def _hub_rows(where: DataFile) -> Iterator[dict[str, Any]]:
 
     name, _, subset = where.path.removeprefix(HUB).partition(":")
     try:
-        subsets = get_dataset_config_names(name) if subset == "*" else [subset or None]
-        for one in subsets:
-            for row in load_dataset(name, one, split=where.split):
-                yield {**row, "subset": one or ""}
+        with at_hand():
+            subsets = get_dataset_config_names(name) if subset == "*" else [subset or None]
+            found = {one or "": load_dataset(name, one, split=where.split) for one in subsets}
     except Exception as error:  # the library raises whatever its network layer raises
         raise UserError(
             f"the questions in {name!r} (split {where.split!r}) cannot be loaded from the Hub "
             f"({type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}). Check the network, or name a "
             "folder that has them as a file (evaluation.data_dir, or $GRA_DATA_DIR)."
         ) from None
+    for one, rows in found.items():
+        yield from ({**row, "subset": one} for row in rows)
 
 
 @cache
