@@ -222,7 +222,7 @@ def targets(same: Ratios, free: Ratios) -> list[Goal]:
     ]
 
 
-def same_settings(root: Path, pairs: int, steps: int, found: Ratios) -> list[list[str]]:
+def same_settings(root: Path, pairs: int, steps: int, found: Ratios, only: str) -> list[list[str]]:
     shapes = {
         "0.3M, vocabulary 639 (ours has a plain head)": {"width": 96, "layers": 2, "vocabulary": 639},
         "5M, vocabulary 16,384 (both have TRL's fused head)": {"width": 128, "layers": 4, "vocabulary": 16384},
@@ -231,7 +231,10 @@ def same_settings(root: Path, pairs: int, steps: int, found: Ratios) -> list[lis
     for number, (name, shape) in enumerate(shapes.items()):
         model = save_model(root / f"same{number}", **shape)
         for preference in (False, True):
-            print(f"{name}, {'DPO' if preference else 'SFT'}", file=sys.stderr, flush=True)
+            said = f"{'DPO' if preference else 'SFT'}: {name}"
+            if only not in said:
+                continue
+            print(said, file=sys.stderr, flush=True)
             rows = rows_of(shape["vocabulary"], 64, pairs=preference, mixed=False)
             extra = {"precompute_ref_log_probs": True} if preference else {}
             common = {
@@ -247,7 +250,7 @@ def same_settings(root: Path, pairs: int, steps: int, found: Ratios) -> list[lis
     return lines
 
 
-def defaults(root: Path, pairs: int, steps: int, found: Ratios) -> list[list[str]]:
+def defaults(root: Path, pairs: int, steps: int, found: Ratios, only: str) -> list[list[str]]:
     model = save_model(root / "mixed", width=192, layers=4, vocabulary=2048)
     lines = []
     for preference in (False, True):
@@ -266,7 +269,10 @@ def defaults(root: Path, pairs: int, steps: int, found: Ratios) -> list[list[str
         causes["our defaults, no length grouping"] = partial(mine, group_by_length=False)
         causes["our defaults, no activation checkpointing"] = partial(mine, activation_checkpointing=False)
         for name, side in causes.items():
-            print(f"{'DPO' if preference else 'SFT'}: {name}", file=sys.stderr, flush=True)
+            said = f"{'DPO' if preference else 'SFT'}: {name}"
+            if only not in said:
+                continue
+            print(said, file=sys.stderr, flush=True)
             seconds: list[float] = []
 
             def noted(side: Any = side, seconds: list[float] = seconds) -> float:
@@ -291,6 +297,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--only", default="", help='rows whose "METHOD: NAME" contains this; then nothing is written')
     given = parser.parse_args()
     pairs, steps = (3, 6) if given.quick else (given.pairs, given.steps)
 
@@ -302,11 +309,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root:
         alike, apart = {}, {}
         same = markdown(
-            ("model", "method", "TRL's time / ours", "pairs"), same_settings(Path(root), pairs, steps, alike)
+            ("model", "method", "TRL's time / ours", "pairs"),
+            same_settings(Path(root), pairs, steps, alike, given.only),
         )
         free = markdown(
             ("method", "side", "useful tokens/s", "times TRL's defaults", "pairs"),
-            defaults(Path(root), pairs, steps, apart),
+            defaults(Path(root), pairs, steps, apart, given.only),
         )
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl"))
     text = (
@@ -319,7 +327,7 @@ def main() -> None:
     print(text)
     if given.quick:
         print("The goals are for the full sizes.")
-    else:
+    elif not given.only:
         (HERE / "training.md").write_text(text)
 
 
