@@ -21,7 +21,7 @@ from bench import machine
 from report import markdown
 from runner import HERE, OURS, Cell, Server, Watch, run, say, server
 
-from gra_train.launch import environment
+from gra_train.warm import environment
 
 SHARES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 

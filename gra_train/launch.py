@@ -3,18 +3,13 @@ go through torchrun. The launcher owns every lock; workers only compute (see run
 
 from __future__ import annotations
 
-import atexit
-import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,79 +25,11 @@ from gra_train.settings import plain
 from gra_train.stages import MULTI_RANK, STAGES
 from gra_train.stamp import diff, revision, stamp
 from gra_train.view import View
+from gra_train.warm import Worker, describe_exit, environment, warm_worker
 
 
 class StageError(RuntimeError):
     """A stage failed through no wrong input; its log says more."""
-
-
-class Worker:
-    """A warm worker process; started at the first job, restarted if it died."""
-
-    def __init__(self, environ: dict[str, str]) -> None:
-        self.environ = environ
-        self.process: subprocess.Popen[str] | None = None
-
-    def run(self, folder: Path, out: Path) -> dict[str, Any]:
-        if self.process is None or self.process.poll() is not None:
-            self.process = _starting.submit(self._start, folder / "log.txt").result()
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        try:
-            job = {"folder": str(folder), "out": str(out), "launcher": os.getpid()}
-            print(json.dumps(job), file=self.process.stdin, flush=True)
-            reply = self.process.stdout.readline()
-        except BrokenPipeError:
-            reply = ""
-        if reply:
-            return json.loads(reply)
-        return {"ok": False, "kind": "died", "message": f"its process ended ({describe_exit(self.process.wait())})"}
-
-    def close(self) -> None:
-        if self.process and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-
-    def _start(self, log: Path) -> subprocess.Popen[str]:
-        with log.open("ab") as errors:
-            return subprocess.Popen(
-                [sys.executable, "-m", "gra_train.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=errors, text=True, env=self.environ,
-            )  # fmt: skip
-
-
-_starting = ThreadPoolExecutor(1, "workers")
-"""The thread that starts workers: they die with it (leash.py), so it must live as long as this process."""
-_idle: list[Worker] = []
-"""Workers that the last experiment left, for the next one of a sweep: imports take longer than many a stage."""
-
-
-@contextmanager
-def warm_worker(threads: int) -> Iterator[Worker]:
-    """A worker with `threads` threads, perhaps of an earlier experiment. It is kept unless an exception comes."""
-    environ = environment(threads)
-    worker = next((one for one in list(_idle) if one.environ == environ and _taken(one)), None) or Worker(environ)
-    try:
-        yield worker
-    except BaseException:
-        worker.close()
-        raise
-    _idle.append(worker)
-
-
-def _taken(worker: Worker) -> bool:
-    """Whether we were the one to take it: two threads may have seen it."""
-    try:
-        _idle.remove(worker)
-    except ValueError:
-        return False
-    return True
-
-
-@atexit.register
-def close_idle_workers() -> None:
-    while _idle:
-        _idle.pop().close()
 
 
 def multi_rank(folder: Path, out: Path, config: Config) -> dict[str, Any]:
@@ -123,29 +50,6 @@ def multi_rank(folder: Path, out: Path, config: Config) -> dict[str, Any]:
     if outcome is None or (outcome["ok"] and code != 0):
         return {"ok": False, "kind": "died", "message": f"torchrun with {ranks} ranks ended ({describe_exit(code)})"}
     return outcome
-
-
-def environment(threads: int) -> dict[str, str]:
-    """The environment of a worker: one place that sets threads, silences the hub, lets DeepSpeed find ninja, and keeps
-    threads from holding memory of their own."""
-    return {
-        "MALLOC_ARENA_MAX": "2",
-        "ARROW_DEFAULT_MEMORY_POOL": "system",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-    }
-
-
-def describe_exit(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    name = signal.Signals(-code).name
-    return f"killed by {name}" + (", perhaps out of memory" if name == "SIGKILL" else "")
 
 
 class Executor:
@@ -191,15 +95,25 @@ class Executor:
     def _work(self) -> None:
         try:
             with warm_worker(self.resources.threads) as worker:
-                while node := self._next():
-                    self._run(node, worker)
-                    with self.condition:
-                        self.done.add(node.run_id)
-                        self.condition.notify_all()
+                try:
+                    self._run_nodes(worker)
+                except BaseException as error:  # told before the worker is ended, which takes a while
+                    self._fail(error)
+                    raise
         except BaseException as error:
+            self._fail(error)
+
+    def _run_nodes(self, worker: Worker) -> None:
+        while node := self._next():
+            self._run(node, worker)
             with self.condition:
-                self.error = self.error or error
+                self.done.add(node.run_id)
                 self.condition.notify_all()
+
+    def _fail(self, error: BaseException) -> None:
+        with self.condition:
+            self.error = self.error or error
+            self.condition.notify_all()
 
     def _next(self) -> Node | None:
         with self.condition:

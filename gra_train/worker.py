@@ -21,6 +21,7 @@ import yaml
 
 from gra_train import progress, settings
 from gra_train.chat.protocol import ModelError
+from gra_train.data import hub
 from gra_train.errors import UserError
 from gra_train.leash import TORCHRUN, die_with_parent
 from gra_train.locate import fingerprint
@@ -44,6 +45,7 @@ def run_stage(folder: Path, out: Path) -> None:
     first = os.environ.get("RANK", "0") == "0"
     progress.write_to(folder / "progress.json" if first else None)
     settings.reads.clear()
+    hub.forget()
     alone = os.environ.get("WORLD_SIZE", "1") == "1"  # of several ranks each would know only a part
     try:
         with measured(folder / "effort.json") if alone else nullcontext():
@@ -121,7 +123,14 @@ def serve() -> None:
         job = json.loads(line)
         if os.getppid() != job["launcher"]:  # it was killed before the kernel knew what to tell us, its job in the pipe
             return
-        print(json.dumps(answer(Path(job["folder"]), Path(job["out"]))), file=replies, flush=True)
+        outcome = answer(Path(job["folder"]), Path(job["out"]))
+        print(json.dumps(outcome | {"on_gpu": _on_gpu()}), file=replies, flush=True)
+
+
+def _on_gpu() -> bool:
+    """Whether this process holds a GPU's memory by now (a context alone takes hundreds of megabytes)."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.cuda.is_initialized()
 
 
 def main() -> None:

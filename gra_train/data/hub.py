@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from time import monotonic
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 log = logging.getLogger(__name__)
 _PATIENCE_S = 3.0
+_BELIEVED_S = 60.0
+_away: dict[str, tuple[float, str]] = {}
+"""Endpoint -> until when it is taken to be out of reach, and why."""
 
 
 @contextmanager
@@ -25,30 +29,48 @@ def at_hand() -> Iterator[None]:
     import datasets.config
     from huggingface_hub import constants
 
-    said = constants.HF_HUB_OFFLINE
-    away = "" if said or getproxies().get("https") else _out_of_reach(constants.ENDPOINT)
+    said = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    away = not any(said) and _out_of_reach(constants.ENDPOINT)
     if away:
-        _tell(away)
         constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
     try:
         yield
     finally:
         if away:
-            constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = said
+            constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = said
 
 
-@cache
-def _tell(away: str) -> None:
-    """Once, not for every data set."""
-    log.warning("the Hub is out of reach (%s): only what its cache holds can be loaded", away)
+def forget() -> None:
+    """Look again, and tell it again: for a process that begins something else."""
+    _away.clear()
 
 
-def _out_of_reach(endpoint: str) -> str:
-    """Why no connection to `endpoint` (a URL) comes about, or ""."""
+def _out_of_reach(endpoint: str) -> bool:
+    """Whether no connection to `endpoint` (a URL) comes about, a minute ago or now; if it is found now, it is told."""
     parts = urlsplit(endpoint)
-    port = parts.port or (80 if parts.scheme == "http" else 443)
-    try:
-        socket.create_connection((parts.hostname or "", port), timeout=_PATIENCE_S).close()
-    except OSError as error:
-        return f"{parts.hostname}: {error.strerror or error}"
-    return ""
+    if {"all", parts.scheme} & getproxies().keys():
+        return False
+    until, why = _away.get(endpoint, (0.0, ""))
+    if monotonic() < until:
+        return True
+    if why := _no_way(parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)):
+        log.warning("the Hub is out of reach (%s): only what its cache holds can be loaded", why)
+        _away[endpoint] = monotonic() + _BELIEVED_S, why
+    return bool(why)
+
+
+def _no_way(host: str, port: int) -> str:
+    """Why no connection comes about in time, or "". In a thread: nothing bounds the look-up of a name."""
+    found = [f"{host}: no answer within {_PATIENCE_S:g} s"]
+
+    def look() -> None:
+        try:
+            socket.create_connection((host, port), timeout=_PATIENCE_S).close()
+            found.append("")
+        except OSError as error:
+            found.append(f"{host}: {error.strerror or error}")
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(_PATIENCE_S)
+    return found[-1]

@@ -171,8 +171,8 @@ _AS_ASKED = re.compile(
 def _as_asked(text: str, shown: str) -> Parsed[tuple[tuple[int, ...], str]] | None:
     """What `scored` makes of an answer in exactly the form that was asked for, without looking for anything else in it:
     so most answers are read, at a third of the time. None where it is not so plain."""
-    match = _AS_ASKED.fullmatch(text)
-    if match is None or len(text) > LONGEST_FORM or (shown and is_echo(match[1], shown)):
+    match = _AS_ASKED.fullmatch(text) if len(text) <= LONGEST_FORM else None
+    if match is None or (shown and is_echo(match[1], shown)):
         return None
     return Parsed((tuple(int(score) for score in match.groups()[1:-1]), " ".join(plain(match[8]).split())))
 

@@ -24,8 +24,9 @@ def a_hub_on_this_machine(monkeypatch):
     for module in (constants, datasets.config):
         monkeypatch.setattr(module, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(hub, "getproxies", dict)
-    hub._tell.cache_clear()
-    return port
+    hub.forget()
+    yield port
+    hub.forget()
 
 
 def test_out_of_reach_it_is_told_once_and_the_cache_is_all_there_is(caplog):
@@ -43,15 +44,31 @@ def test_within_reach_nothing_changes(a_hub_on_this_machine):
         assert not constants.HF_HUB_OFFLINE
 
 
-def test_a_proxy_is_believed_and_so_is_who_says_offline(monkeypatch, caplog):
-    with monkeypatch.context() as behind, caplog.at_level(logging.WARNING):
-        behind.setattr(hub, "getproxies", lambda: {"https": "http://proxy:3128"})
-        with hub.at_hand():
-            assert not constants.HF_HUB_OFFLINE
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+@pytest.mark.parametrize("proxies", [{"all": "socks5h://proxy:1"}, {"http": "http://proxy:3128", "no": "example.org"}])
+def test_a_proxy_is_believed(monkeypatch, caplog, proxies):
+    monkeypatch.setattr(hub, "getproxies", lambda: proxies)
     with hub.at_hand():
-        assert constants.HF_HUB_OFFLINE
+        assert not constants.HF_HUB_OFFLINE
     assert not caplog.text
+
+
+@pytest.mark.parametrize("module", [constants, datasets.config])
+def test_so_is_who_says_offline(monkeypatch, caplog, module):
+    monkeypatch.setattr(module, "HF_HUB_OFFLINE", True)
+    with hub.at_hand():
+        pass
+    assert module.HF_HUB_OFFLINE
+    assert not caplog.text
+
+
+def test_a_name_that_is_looked_up_for_ever_is_waited_for_in_vain_once(monkeypatch):
+    monkeypatch.setattr(hub, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: time.sleep(5))
+    started = time.monotonic()
+    for _ in range(5):
+        with hub.at_hand():
+            assert constants.HF_HUB_OFFLINE
+    assert time.monotonic() - started < 2
 
 
 def test_a_data_set_that_is_not_in_the_cache_is_missing_at_once():

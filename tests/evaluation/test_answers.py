@@ -148,6 +148,13 @@ FORMULAS = [
     ("#### Step 1\nAll of it is $3x$, so the answer is $x$", "x", "stated"),
     ("The cheaper option is 20 dollars less, so that $y = 30$", "y = 30", "last"),
     (r"unfinished \boxed{\frac{1}{2", "2", "last"),
+    (r"\frac{12}{7}", r"\frac{12}{7}", "alone"),
+    ("$(3, -4)$.", "(3, -4)", "alone"),
+    (r"\text{Evelyn}", r"\text{Evelyn}", "alone"),
+    ("-17", "-17", "alone"),
+    ("$3$ or $4$", "4", "last"),
+    ("3 apples\n4", "4", "last"),
+    ("", None, ""),
 ]
 
 

@@ -40,17 +40,18 @@ def test_what_cannot_be_read_stands_in_it(data_dir):
         evaluation = Evaluation(tasks=[name], protocol="robust", data_dir=str(data_dir))
         how, rows[name] = asking.asked(name, evaluation).how, asking.questions(name, evaluation)
         assert len(rows[name]) == int(count.replace(",", ""))
-        if how.kind in ("letter", "text"):
+        if how.kind in ("letter", "text", "number", "formula"):
             for form, words in FORMS.items():
                 found[form][name] = unread(how, rows[name], [words.format(row["gold"]) for row in rows[name]])
         if how.kind == "letter":
             said = [row["choices"]["ABCDEFGHIJ".index(row["gold"])] for row in rows[name]]
             found[QUOTED][name] = unread(how, rows[name], said)
-    for protocol, form in SOLUTIONS.items():
-        evaluation = Evaluation(tasks=["gsm8k"], protocol=protocol, data_dir=str(data_dir))
-        with gzip.open(data_dir / "gsm8k/test.jsonl.gz") as lines:
-            texts = [json.loads(line)["answer"] for line in lines]
-        found[form]["gsm8k"] = unread(asking.asked("gsm8k", evaluation).how, rows["gsm8k"], texts)
+    for name, file, column in (("gsm8k", "gsm8k/test", "answer"), ("math", "math/math_test", "solution")):
+        with gzip.open(data_dir / f"{file}.jsonl.gz") as lines:
+            texts = [json.loads(line)[column] for line in lines]
+        for protocol, form in SOLUTIONS.items():
+            evaluation = Evaluation(tasks=[name], protocol=protocol, data_dir=str(data_dir))
+            found[form][name] = unread(asking.asked(name, evaluation).how, rows[name], texts)
     assert {form: {k: n for k, n in counts.items() if n} for form, counts in found.items()} == FAILURES
 
 

@@ -14,10 +14,16 @@ LONGEST = 2000
 """Characters of a formula that is looked at: a longer one is no answer, and would only cost time."""
 
 
+_LONGEST_LINE = 200
+_COMMAND = re.compile(r"\\(?:text|textbf|mathrm|mbox)\s*\{[^{}]*\}|\\[A-Za-z]+")
+_WORD = re.compile(r"[A-Za-z]{3,}")  # ab and xyz: the second is lost, and read as before
+
+
 def formula(text: str) -> Found:
     """The formula that a text answers with, as LaTeX.
 
-    In a box, after ####, after "the answer is"; else the last formula between dollars, or the last number: guesses.
+    In a box, after ####, after "the answer is", or all that is written; else the last formula between dollars, or the
+    last number: guesses.
     """
     text = without_thinking(text)
     for place, how in ((boxed(text), "boxed"), (marked(text), "marked")):
@@ -26,10 +32,21 @@ def formula(text: str) -> Found:
     for place in stated(text, ANSWERED):
         if bare := _bare(place):
             return Found(bare, "stated")
+    if alone := _alone(text.strip()):
+        return Found(alone, "alone")
     if shown := [next(filter(None, groups)).strip() for groups in _DOLLARS.findall(text)]:
         return Found(shown[-1], "last")
     numbers = re.findall(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?", text)
     return Found(numbers[-1], "last") if numbers else NOTHING
+
+
+def _alone(text: str) -> str:
+    """`text` without its dollars, if it is one line of mathematics and nothing else; "" where it has words."""
+    whole = _DOLLARS.fullmatch(text.rstrip("."))
+    inner = (next(filter(None, whole.groups())) if whole else text).strip()
+    if not inner or len(inner) > _LONGEST_LINE or re.search(r"\n|\$|\\[()\[\]]", inner):
+        return ""
+    return "" if _WORD.search(_COMMAND.sub(" ", inner)) else inner.rstrip(".")
 
 
 def same_formula(gold: str | None, answer: str | None) -> bool:

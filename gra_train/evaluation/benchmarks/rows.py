@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -180,18 +180,23 @@ def _hub_rows(where: DataFile) -> Iterator[dict[str, Any]]:
     from datasets import get_dataset_config_names, load_dataset
 
     name, _, subset = where.path.removeprefix(HUB).partition(":")
+    subsets = _from_hub(name, where.split, partial(get_dataset_config_names, name)) if subset == "*" else [subset]
+    for one in subsets:
+        for row in _from_hub(name, where.split, partial(load_dataset, name, one or None, split=where.split)):
+            yield {**row, "subset": one}
+
+
+def _from_hub(name: str, split: str, load: Callable[[], Any]) -> Any:
+    """What `load` finds. Raises UserError."""
     try:
         with at_hand():
-            subsets = get_dataset_config_names(name) if subset == "*" else [subset or None]
-            found = {one or "": load_dataset(name, one, split=where.split) for one in subsets}
+            return load()
     except Exception as error:  # the library raises whatever its network layer raises
         raise UserError(
-            f"the questions in {name!r} (split {where.split!r}) cannot be loaded from the Hub "
+            f"the questions in {name!r} (split {split!r}) cannot be loaded from the Hub "
             f"({type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}). Check the network, or name a "
             "folder that has them as a file (evaluation.data_dir, or $GRA_DATA_DIR)."
         ) from None
-    for one, rows in found.items():
-        yield from ({**row, "subset": one} for row in rows)
 
 
 @cache
