@@ -239,7 +239,7 @@ STAGES: dict[str, Stage] = {
     "self_consistency": Stage("gra_train.collate.baselines.stages:self_consistency", CollateStage),
     "tot": Stage("gra_train.collate.baselines.stages:tot", CollateStage),
     "eot": Stage("gra_train.collate.baselines.stages:eot", CollateStage),
-    "evaluate": Stage("gra_train.evaluation.stages:evaluate", EvaluateStage, version=2),
+    "evaluate": Stage("gra_train.evaluation.stages:evaluate", EvaluateStage, version=3),
     "compare": Stage("gra_train.reporting.stages:compare", CompareStage, version=3),
 }
 MULTI_RANK = {"sft", "ift", "distinct", "tune", "answerer", "answers", "star", "spin", "self_rewarding"}

@@ -18,8 +18,8 @@ from urllib.request import getproxies
 log = logging.getLogger(__name__)
 _PATIENCE_S = 3.0
 _BELIEVED_S = 60.0
-_away: dict[str, tuple[float, str]] = {}
-"""Endpoint -> until when it is taken to be out of reach, and why."""
+_away: dict[str, float] = {}
+"""Endpoint -> until when it is taken to be out of reach."""
 
 
 @contextmanager
@@ -50,12 +50,12 @@ def _out_of_reach(endpoint: str) -> bool:
     parts = urlsplit(endpoint)
     if {"all", parts.scheme} & getproxies().keys():
         return False
-    until, why = _away.get(endpoint, (0.0, ""))
-    if monotonic() < until:
+    if monotonic() < _away.get(endpoint, 0.0):
         return True
-    if why := _no_way(parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)):
+    why = _no_way(parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443))
+    if why:
         log.warning("the Hub is out of reach (%s): only what its cache holds can be loaded", why)
-        _away[endpoint] = monotonic() + _BELIEVED_S, why
+        _away[endpoint] = monotonic() + _BELIEVED_S
     return bool(why)
 
 

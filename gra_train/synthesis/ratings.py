@@ -169,8 +169,8 @@ _AS_ASKED = re.compile(
 
 
 def _as_asked(text: str, shown: str) -> Parsed[tuple[tuple[int, ...], str]] | None:
-    """What `scored` makes of an answer in exactly the form that was asked for, without looking for anything else in it:
-    so most answers are read, at a third of the time. None where it is not so plain."""
+    """What `scored` makes of an answer in exactly the form that was asked for, without looking for anything else in it.
+    None where it is not so plain."""
     match = _AS_ASKED.fullmatch(text) if len(text) <= LONGEST_FORM else None
     if match is None or (shown and is_echo(match[1], shown)):
         return None

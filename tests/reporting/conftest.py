@@ -103,10 +103,10 @@ def experiment_in(
         "solo.quality": quality(root / "q2", 1000),
     }
     for iteration in (1, 2):
-        folder = root / f"merit{iteration}"
-        folder.mkdir()
-        write_json(folder / "statistics.json", {"pairs": {"kept": 10 * iteration}, "mean_merit": -0.5 / iteration})
-        inputs[f"collate.gra.{iteration}"] = folder
+        merit = root / f"merit{iteration}"
+        merit.mkdir()
+        write_json(merit / "statistics.json", {"pairs": {"kept": 10 * iteration}, "mean_merit": -0.5 / iteration})
+        inputs[f"collate.gra.{iteration}"] = merit
     labels = ["seed", "gra", "solo", "gra + COLLATE M_IFT", "own"]
     return CompareStage(name, seed, "solo", 500, 0.95, labels, "likelihood", {"solo": "gra"}), inputs
 

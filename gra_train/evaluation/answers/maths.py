@@ -12,8 +12,6 @@ from gra_train.evaluation.answers.found import ANSWERED, NOTHING, Found, boxed, 
 _DOLLARS = re.compile(r"\$\$?(.+?)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 LONGEST = 2000
 """Characters of a formula that is looked at: a longer one is no answer, and would only cost time."""
-
-
 _LONGEST_LINE = 200
 _COMMAND = re.compile(r"\\(?:text|textbf|mathrm|mbox)\s*\{[^{}]*\}|\\[A-Za-z]+")
 _WORD = re.compile(r"[A-Za-z]{3,}")  # ab and xyz: the second is lost, and read as before
