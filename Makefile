@@ -8,7 +8,7 @@ ARGS ?=
 FAST := not slow and not nightly and not slurm and not gpu and not vllm and not browser
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: help venv venv-vllm run bench test test-slow test-nightly test-browser test-slurm test-vllm lint types format ci clean
+.PHONY: help venv venv-vllm run bench test test-more test-slow test-nightly test-browser test-slurm test-vllm lint types format ci clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,14 +33,18 @@ bench: $(READY) ## the synthesis client beside its peers, against a server with 
 	python benchmarks/bench.py $(ARGS)
 
 test: $(READY) ## the fast tests, with the line coverage of gra_train (85% at least)
-	python -m pytest -n 2 -m "$(FAST)" --cov=gra_train --cov-fail-under=85 $(ARGS)
+	python -m slipcover --json --out .coverage.json -m pytest -n 2 -m "$(FAST)" $(ARGS)
+	python -m slipcover --merge .coverage.json --out .coverage.json --fail-under 85
+
+test-more: $(READY) ## what CI runs beside the fast tests: the next four at once (three at a time: servers and daemons are waited for)
+	python -m pytest -n 3 --dist loadgroup -m "(slow or browser or slurm or vllm) and not nightly and not gpu" $(ARGS)
 
 test-slow: $(READY) ## the tests that take long
 	python -m pytest -n 2 --dist loadgroup -m "slow and not nightly and not slurm and not gpu and not vllm and not browser" $(ARGS)
 
 test-nightly: $(READY) ## what CI has no time for: further configurations, three kills in every kind of stage
 	python -m pytest -n 2 -m nightly --ignore tests/test_kill.py $(ARGS)
-	GRA_KILLS=3 python -m pytest tests/test_kill.py
+	GRA_KILLS=3 python -m pytest -m nightly tests/test_kill.py
 
 test-browser: $(READY) ## the comparison's page in a real browser (Debian: chromium)
 	python -m pytest -m browser $(ARGS)
@@ -64,12 +68,8 @@ types: $(READY) ## types
 
 ci: $(READY) ## everything that CI runs; in CI, a test that needs what CI installs may not be skipped
 	@bash .ci/system.sh
-	$(MAKE) lint types
-	$(MAKE) -j2 test venv-vllm
-	$(MAKE) test-slow
-	$(MAKE) test-browser
-	$(MAKE) test-slurm
-	$(MAKE) test-vllm
+	$(MAKE) -j4 lint types test venv-vllm
+	$(MAKE) test-more
 
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) $(VENV_VLLM) .mypy_cache .ruff_cache .pytest_cache build *.egg-info .coverage .coverage.*

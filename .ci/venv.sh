@@ -23,7 +23,7 @@ fi
 
 echo "Building $venv with Python $version: torch, then the rest; a few minutes and some 2 GB (more with a CUDA build of torch)."
 "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv" # missing, broken or half made
-pip=("$venv/bin/python" -m pip --disable-pip-version-check install -qq)
+pip=("$venv/bin/python" -m pip --disable-pip-version-check install -qq --no-compile) # compiled as far as it is imported
 # torch first and pinned: left to another package, pip would take the newest build whatever is at hand.
 "${pip[@]}" "$(grep '^torch==' constraints.txt)"
 echo "torch is there; now $(grep -c == constraints.txt) pinned packages."

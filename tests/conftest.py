@@ -30,6 +30,7 @@ os.environ.pop("GRA_STOP_FILE", None)
 REQUIRED = {name for name in os.environ.get("GRA_REQUIRE", "").split(",") if name}
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     from gra_train.doctor import missing_for_ops
 
@@ -41,6 +42,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker, reason in reasons.items():
             if reason and item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+        if item.get_closest_marker("slurm"):
+            item.add_marker(pytest.mark.xdist_group("slurm"))  # one cluster for all
     items.sort(key=_limit, reverse=True)
 
 

@@ -28,6 +28,8 @@ OVERRIDES = ["debug=tiny", "tracking=off", "resources.workers=1"]
 """One stage at a time: two that ask the same at once both compute it, which is no repetition of something finished."""
 EVERY = None
 """Every kind of stage that an experiment has."""
+SOME = ("seeds", "synthesize", "sft", "rationales", "tune", "evaluate", "compare")
+"""Kinds that stand for the others in CI: each calls models, trains, scores or writes tables in a way of its own."""
 
 
 def start(runs_dir, experiment):
@@ -102,7 +104,8 @@ def recorded(runs_dir):
 @pytest.mark.parametrize(
     ("experiment", "kinds"),
     [
-        pytest.param("mini", EVERY, marks=pytest.mark.slow),
+        pytest.param("mini", SOME, marks=pytest.mark.slow),
+        pytest.param("mini", EVERY, marks=pytest.mark.nightly),
         pytest.param("mini/baselines", ("direct", "cot", "self_consistency", "tot", "eot", "star", "spin",
                                         "self_rewarding", "answers"), marks=pytest.mark.nightly),
         pytest.param("mini/compare", ("cut",), marks=pytest.mark.nightly),

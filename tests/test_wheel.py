@@ -27,8 +27,7 @@ def installed(tmp_path_factory) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(os.readlink(source)) if source.is_symlink() else target.write_bytes(source.read_bytes())
     command = [sys.executable, "-m", "pip", "wheel", "-qq", "--no-deps", "-w", str(folder), str(folder / "source")]
-    environ = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}  # pip is not what we measure
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if "No matching distribution found for setuptools" in done.stderr:
         pytest.skip("setuptools cannot be fetched here")
     assert done.returncode == 0, done.stderr

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from gra_train import garbage
 from gra_train.evaluation.statistics import AVERAGE, RESAMPLING_SEED, Answers
 
 K = TypeVar("K", bound=Hashable)
@@ -43,11 +43,8 @@ def holm(p_values: Mapping[K, float]) -> dict[K, float]:
 
     if not p_values:
         return {}
-    gc.freeze()  # statsmodels collects garbage each time: a tenth of a second and more in a process that holds much
-    try:
+    with garbage.passed_over():  # statsmodels collects each time
         adjusted = multipletests(list(p_values.values()), method="holm")[1]
-    finally:
-        gc.unfreeze()
     return dict(zip(p_values, map(float, adjusted), strict=True))
 
 

@@ -1,13 +1,14 @@
 """Intervals: of a share, of a mean over tasks, of a paired difference, and over seeds.
 
-scipy does the arithmetic of single shares and of seeds; resampling is numpy's multinomial draws, which is the bootstrap
-of a mean without copying data. Every function is deterministic.
+scipy does the arithmetic of single shares and of seeds; resampling draws how often each question counts, which is the
+bootstrap of a mean without copying data. Every function is deterministic.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 RESAMPLING_SEED = 0
@@ -76,7 +77,7 @@ def paired_difference(
     seed_weights = rng.multinomial(seeds, [1 / seeds] * seeds, size=resamples) / seeds
     means, draws = [], np.zeros(resamples)
     tasks = [task for task in ours[0] if all(task in sheet for sheet in (*ours, *theirs))]
-    for task in tasks:
+    for place, task in enumerate(tasks):
         shared = sorted(set.intersection(*(set(sheet[task]) for sheet in (*ours, *theirs))))
         if not shared:
             raise ValueError(f"no shared question in {task}")
@@ -87,7 +88,7 @@ def paired_difference(
         if seeds > 1:
             centre = table.mean(axis=0)
             table = centre + (table - centre) * math.sqrt(seeds / (seeds - 1))
-        draws += _resample(rng, table, seed_weights)
+        draws += _resample(rng, table, seed_weights, place)
     if not tasks:
         raise ValueError("no shared task")
     tail = (1 - confidence) / 2
@@ -95,17 +96,36 @@ def paired_difference(
     return Estimate(math.fsum(means) / len(means), float(low), float(high))
 
 
-def _resample(rng: Any, table: Any, seed_weights: Any) -> Any:
+MOST_WEIGHTS = 2**25
+"""Weights of questions that are kept at a time for each task (128 MiB)."""
+
+
+def _resample(rng: Any, table: Any, seed_weights: Any, place: int) -> Any:
     """Means of `table` (seeds, questions) under resampled questions and given seed weights (resamples, seeds).
 
-    Questions with the same column are drawn together, by their number: the same distribution, many times faster.
+    Questions with the same column are drawn together, by their number: the same distribution, and many times faster
+    where columns are few (one seed has three). Where they are many, the questions of a task are drawn one by one, once
+    for all the pairs of rows that answered them: place is the task's place among the others, with draws of its own.
     """
     import numpy as np
 
     columns, counts = np.unique(table, axis=1, return_counts=True)
-    total = counts.sum()
-    drawn = rng.multinomial(total, counts / total, size=len(seed_weights)) / total
+    total, resamples = int(counts.sum()), len(seed_weights)
+    if total < 8 * len(counts) and total * resamples <= MOST_WEIGHTS:
+        return (seed_weights * (_weights(total, resamples, place) @ table.T.astype(np.float32))).sum(axis=1)
+    drawn = rng.multinomial(total, counts / total, size=resamples) / total
     return ((seed_weights @ columns) * drawn).sum(axis=1)
+
+
+@lru_cache(maxsize=8)
+def _weights(questions: int, resamples: int, place: int) -> Any:
+    """How much each question counts in each resample (resamples, questions): how often it was drawn, over their sum."""
+    import numpy as np
+
+    rng = np.random.default_rng([RESAMPLING_SEED, place])
+    drawn = rng.integers(questions, size=(resamples, questions)) + np.arange(resamples)[:, None] * questions
+    times = np.bincount(drawn.ravel(), minlength=resamples * questions).reshape(resamples, questions)
+    return times.astype(np.float32) / questions
 
 
 def mean(values: Sequence[float], confidence: float = 0.95) -> Estimate:

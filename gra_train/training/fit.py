@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gra_train import progress
+from gra_train import garbage, progress
 from gra_train.runs import Stopped, content_hash, read_json, write_json
 from gra_train.schema import Train
 from gra_train.training import adapters, checkpoints, models, readiness
@@ -132,7 +132,9 @@ def fit(trainer: Any, train: Train, *, out: Path, label: str, facts: Mapping[str
         )
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.add_callback(watch)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        # accelerate collects garbage before the first step, to make room on a GPU
+        with nullcontext() if args.device.type == "cuda" else garbage.passed_over():
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.args.deepspeed:
         import deepspeed
 

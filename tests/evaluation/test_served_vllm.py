@@ -33,6 +33,7 @@ from gra_train.synthesis.stages import seeds, synthesize
 from tests.chat.conftest import make_tokenizer
 from tests.evaluation.test_served_rows import evaluate, written
 
+pytestmark = pytest.mark.xdist_group("served_vllm")  # they share a server
 WINDOW = 4096
 CANDIDATES = 48
 SYNTHESIS = Synthesis(

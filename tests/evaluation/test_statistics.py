@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from gra_train.evaluation import statistics
 from gra_train.evaluation.statistics import Estimate, mean_of, over_seeds, paired_difference, share
 
 
@@ -103,6 +104,20 @@ def test_coverage_over_seeds_and_questions() -> None:
         widths.append(found.high - found.low)
     assert held / 120 >= 0.85
     assert sum(widths) / 120 < 0.3
+
+
+def test_questions_one_by_one_and_by_their_number_make_the_same_interval(monkeypatch) -> None:
+    """Two ways to draw the same, up to chance. One by one they are those of the pair turned round, too."""
+    rng = random.Random(2)
+    ours, theirs = (
+        [{t: {str(q): rng.random() < p for q in range(150)} for t in "ab"} for _ in range(5)] for p in (0.6, 0.5)
+    )
+    one_by_one, turned = paired_difference(ours, theirs), paired_difference(theirs, ours)
+    monkeypatch.setattr(statistics, "MOST_WEIGHTS", 0)
+    by_number = paired_difference(ours, theirs)
+    assert turned == pytest.approx((-one_by_one.value, -one_by_one.high, -one_by_one.low))
+    assert one_by_one == pytest.approx(by_number, abs=0.004)
+    assert one_by_one != by_number
 
 
 def test_students_t_over_seeds_by_hand() -> None:

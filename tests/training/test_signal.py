@@ -15,7 +15,7 @@ import pytest
 from gra_train.runs import EXIT_STOPPED, read_json
 
 WORDS = ["sft", "seeds=mini", "pool=mini", "synthesis=mini", "student=mini", "sft=mini", "evaluation=mini",
-         "debug=tiny", "data=own", "compare.baseline=own", "resources=cpu2", "sft.steps=300",
+         "debug=tiny", "data=own", "compare.baseline=own", "resources=cpu2", "sft.steps=120",
          "sft.global_batch=4", "sft.device_batch=2", "tracking=off"]  # fmt: skip
 
 
@@ -75,12 +75,12 @@ def test_one_rank_is_told_to_end_and_all_save(tmp_path, own):
     assert "asked by SIGTERM" in status["error"]
     [checkpoint] = (folder / "checkpoints").glob("checkpoint-*")
     step = int(checkpoint.name.split("-")[1])
-    assert 5 <= step < 300
+    assert 5 <= step < 120
     process = start(runs, *words)
     _, errors = process.communicate(timeout=400)
     assert process.returncode == 0, errors[-2000:]
     steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert steps == list(range(1, 301))
+    assert steps == list(range(1, 121))
 
 
 def processes_of(folder: Path) -> list[int]:

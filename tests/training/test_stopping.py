@@ -99,7 +99,7 @@ def test_a_wrong_time_is_refused_before_anything_is_loaded(cpu, tmp_path):
 
 @pytest.fixture
 def nobody_catches_sigterm():
-    """As in a process of its own: measuring coverage installs a handler, which would be left alone."""
+    """As in a process of its own: a handler that somebody has installed would be left alone."""
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGTERM, before)
