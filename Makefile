@@ -7,6 +7,7 @@ VENV_VLLM ?= .venv-vllm
 ARGS ?=
 FAST := not slow and not nightly and not slurm and not gpu and not vllm and not browser
 export PATH := $(abspath $(BIN)):$(PATH)
+unexport PYTHONDONTWRITEBYTECODE # vLLM's 20,000 modules would be compiled at each start of a server
 
 .PHONY: help venv venv-vllm run bench test test-more test-slow test-nightly test-browser test-slurm test-vllm lint types format ci clean
 

@@ -23,11 +23,13 @@ fi
 
 echo "Building $venv with Python $version: torch, then the rest; a few minutes and some 2 GB (more with a CUDA build of torch)."
 "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv" # missing, broken or half made
-pip=("$venv/bin/python" -m pip --disable-pip-version-check install -qq --no-compile) # compiled as far as it is imported
+pip=("$venv/bin/python" -m pip --disable-pip-version-check install -qq --no-compile)
 # torch first and pinned: left to another package, pip would take the newest build whatever is at hand.
 "${pip[@]}" "$(grep '^torch==' constraints.txt)"
 echo "torch is there; now $(grep -c == constraints.txt) pinned packages."
 "${pip[@]}" -c constraints.txt -e '.[all,dev]'
+# on all cores, which pip does on one; some packages hold files that no Python 3 can read
+"$venv/bin/python" -m compileall -q -j 0 "$venv/lib" >/dev/null 2>&1 || true
 
 headers=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
 missing=
