@@ -96,22 +96,23 @@ def paired_difference(
     return Estimate(math.fsum(means) / len(means), float(low), float(high))
 
 
-MOST_WEIGHTS = 2**25
-"""Weights of questions that are kept at a time for each task (128 MiB)."""
+MOST_WEIGHTS = 2**23
+"""Weights of questions that are kept at a time for each task (32 MiB)."""
 
 
 def _resample(rng: Any, table: Any, seed_weights: Any, place: int) -> Any:
     """Means of `table` (seeds, questions) under resampled questions and given seed weights (resamples, seeds).
 
     Questions with the same column are drawn together, by their number: the same distribution, and many times faster
-    where columns are few (one seed has three). Where they are many, the questions of a task are drawn one by one, once
-    for all the pairs of rows that answered them: place is the task's place among the others, with draws of its own.
+    where columns are few (one seed has three). Several seeds can have as many as questions: then the questions of a
+    task are drawn one by one, once for all the pairs of rows that answered them. place: the task's among the others,
+    which has draws of its own.
     """
     import numpy as np
 
     columns, counts = np.unique(table, axis=1, return_counts=True)
     total, resamples = int(counts.sum()), len(seed_weights)
-    if total < 8 * len(counts) and total * resamples <= MOST_WEIGHTS:
+    if len(table) > 1 and total < 8 * len(counts) and total * resamples <= MOST_WEIGHTS:
         return (seed_weights * (_weights(total, resamples, place) @ table.T.astype(np.float32))).sum(axis=1)
     drawn = rng.multinomial(total, counts / total, size=resamples) / total
     return ((seed_weights @ columns) * drawn).sum(axis=1)

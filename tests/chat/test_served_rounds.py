@@ -24,8 +24,6 @@ from gra_train.chat.pool import open_pool
 from gra_train.chat.protocol import Completion, Likelihood, Sampling
 from gra_train.chat.serve import resolve
 from gra_train.chat.servers import serving
-from gra_train.collate.data import tasks
-from gra_train.collate.providers import Calls, write_rationales
 from gra_train.data.load import load
 from gra_train.mini import prompts
 from gra_train.records import Fate, read_samples
@@ -190,21 +188,3 @@ def test_vllm_keeps_expressions(vllm, tmp_path):
     answers = ask(list(vllm.values()), tmp_path, [("wren", replace(c, regex="[1-9][0-9]{2}")) for c in asked])
     assert all(len(reply.text) == 3 and reply.text.isdigit() for reply in answers)
     assert len({reply.text for reply in answers}) > 1
-
-
-@pytest.mark.vllm
-@pytest.mark.timeout(1800)
-def test_rationales_are_written_by_vllm_and_kept_in_the_ledger(vllm, tmp_path):
-    """Greedy, as in process."""
-    given = tasks(DataFile(path="mini:tasks", limit=8), seed=0)
-    greedy = Sampling(temperature=0.0, max_tokens=32)
-    writers = [vllm["wren"], Model(name="wren", path="mini:wren")]
-    there, here, again = (
-        write_rationales([writer], given, calls=Calls("mini", 16, tmp_path / name, "cpu"), sampling=greedy, seeds=[0])[
-            0
-        ]
-        for writer, name in zip([*writers, vllm["wren"]], ("there", "here", "there"), strict=True)
-    )
-    assert again == there
-    # vLLM keeps the space in front that the tokenizer writes; of eight, a tie may fall otherwise
-    assert sum(a.text.strip() == b.text.strip() for a, b in zip(here, there, strict=True)) >= 7
