@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -34,7 +35,8 @@ OWN_HELP = ("export", "ledger", "mini", "preview", "replay", "table", "validate"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point. Exit codes: 0 done, 1 failed, 2 wrong input, 75 stopped and resumable, 130 interrupted."""
+    """Entry point. Exit codes: 0 done, 1 failed, 2 wrong input, 75 stopped and resumable, 130 interrupted, 141 when
+    nobody reads on (`| head`)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
         print(USAGE)
@@ -53,7 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if any(word in ("-h", "--help") for word in rest) and command not in OWN_HELP:
             print(USAGE)
             return
-        sys.exit(COMMANDS[command](rest))
+        code = COMMANDS[command](rest)
+        sys.stdout.flush()
+        sys.exit(code)
+    except BrokenPipeError:
+        if not _reader_left():
+            raise
+        sys.exit(141)
     except UserError as error:
         print(f"gra-train: {error}", file=sys.stderr)
         sys.exit(2)
@@ -62,6 +70,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         print("gra-train: the disk is full: make room and run again; what was finished is kept.", file=sys.stderr)
         sys.exit(1)
+
+
+def _reader_left() -> bool:
+    """Whether the reader of our output is gone, as `head` is when it has seen enough; the rest goes nowhere then."""
+    import select
+
+    pipe = select.poll()
+    pipe.register(sys.stdout.fileno(), 0)
+    if not any(event & select.POLLERR for _, event in pipe.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _experiment(until: str) -> Callable[[list[str]], int]:

@@ -18,7 +18,11 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
+from gra_train.schema import Serve
+
+ROOT = Path(__file__).parents[1]
 os.environ |= {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -72,6 +76,16 @@ def data_dir() -> Path:
         pytest.skip("GRA_DATA_DIR is not set: no real data sets here")
     assert Path(named).is_dir(), f"GRA_DATA_DIR={named} is no folder"
     return Path(named)
+
+
+@pytest.fixture(scope="session")
+def vllm_serve() -> Serve:
+    """How the miniature's models are served by vLLM's CPU build, which has an environment of its own."""
+    python = Path(os.environ.get("GRA_VLLM_PYTHON", ROOT / ".venv-vllm" / "bin" / "python"))
+    if not python.is_file():
+        pytest.skip(f"{python.name} of a vLLM environment not found: make venv-vllm, or name it in GRA_VLLM_PYTHON")
+    settings = yaml.safe_load((ROOT / "conf" / "pool" / "mini_served.yaml").read_text())["serve"]
+    return Serve(**settings | {"python": str(python), "start_timeout_s": 900.0})
 
 
 @pytest.fixture(scope="session")

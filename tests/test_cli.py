@@ -42,6 +42,19 @@ def test_help_is_instant():
     assert seconds < 0.4
 
 
+@pytest.mark.parametrize("words", [["config", "--schema"], ["config", "experiment=mini"]])
+def test_a_reader_that_leaves_is_no_error(words):
+    """`| head -1`"""
+    with subprocess.Popen(
+        [sys.executable, "-m", "gra_train.cli", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        said = process.stderr.read().decode()
+    assert (process.returncode, said) == (141, "")
+
+
 @pytest.mark.parametrize(
     ("words", "options"),
     [

@@ -90,7 +90,7 @@ class Models(http.server.BaseHTTPRequestHandler):
 def server():
     Models.calls.clear()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Models) as one:
-        threading.Thread(target=one.serve_forever, daemon=True).start()
+        threading.Thread(target=one.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{one.server_port}/v1"
         one.shutdown()
 

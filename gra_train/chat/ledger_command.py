@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,10 +34,7 @@ def main(arguments: Sequence[str]) -> int:
             f"there is no ledger in {str(words.folder)!r}: no folder with *.seg files. A run keeps its ledger in "
             "RUNS_DIR/ledger; name that folder."
         )
-    try:
-        {"stats": _stats, "export": _export, "show": _show, "vacuum": _vacuum}[words.action](words)
-    except BrokenPipeError:  # `| head`
-        sys.stderr.close()
+    {"stats": _stats, "export": _export, "show": _show, "vacuum": _vacuum}[words.action](words)
     return 0
 
 

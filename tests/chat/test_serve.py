@@ -257,10 +257,10 @@ def test_a_start_that_fails_is_tried_again(pool, tmp_path, notes, caplog, monkey
 def test_a_server_that_keeps_ending_is_given_up_and_the_error_says_why(pool, tmp_path):
     def work() -> None:
         with serving(pool(restarts=0, env={"STUB_SAYS": "farewell"}), tmp_path) as placed:
-            impatient = [change(m, give_up_s=2.0) for m in placed]
+            impatient = [change(m, give_up_s=0.5) for m in placed]
             with open_pool(impatient, ledger=tmp_path / "ledger") as opened:
                 let_die(placed[0])
-                opened.run([call()])
+                opened.run([call(i) for i in range(8)])  # so many failures take it out at once
 
     with pytest.raises(ModelError, match=r"(?s)exit code 3, started 1 times.*stub engine: farewell"):
         work()

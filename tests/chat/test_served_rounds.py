@@ -7,7 +7,6 @@ score by likelihood there, as the miniature's do; transformers serve gives none,
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,36 +34,28 @@ from gra_train.synthesis.stages import seeds, synthesize
 pytestmark = pytest.mark.xdist_group("served_rounds")  # they share servers
 FOLDERS = {"wren": "wren", "robin": "robin", "finch": "wren", "lark": "wren", "swift": "robin"}
 """Five names for two folders: each real server takes its minute to start."""
-ARGUMENTS = {
-    "vllm": ["--max-num-seqs", "64", "--enforce-eager"],
-    "transformers": ["--cb-max-memory-percent", "0.05"],  # the default takes most of the machine for its cache
-}
 CANDIDATES = 128
 
 
 @contextmanager
-def started(engine: str, folder: Path, **settings) -> Iterator[dict[str, Model]]:
+def started(serve: Serve, folder: Path) -> Iterator[dict[str, Model]]:
     models = [Model(name=name, path=f"mini:{path}") for name, path in FOLDERS.items()]
-    serve = Serve(engine=engine, arguments=ARGUMENTS[engine], start_timeout_s=900.0, **settings)
     with serving(resolve(Pool(models=models, serve=serve)).models, folder) as placed:
         assert len({m.url for m in placed}) == 2
         yield {m.name: m for m in placed}
 
 
 @pytest.fixture(scope="module")
-def vllm(tmp_path_factory) -> Iterator[dict[str, Model]]:
-    default = Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python"
-    python = Path(os.environ.get("GRA_VLLM_PYTHON", default))
-    if not python.is_file():
-        pytest.skip(f"{python.name} of a vLLM environment not found: make venv-vllm, or name it in GRA_VLLM_PYTHON")
-    env = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
-    with started("vllm", tmp_path_factory.mktemp("vllm"), python=str(python), env=env) as models:
+def vllm(vllm_serve, tmp_path_factory) -> Iterator[dict[str, Model]]:
+    with started(vllm_serve, tmp_path_factory.mktemp("vllm")) as models:
         yield models
 
 
 @pytest.fixture(scope="module")
 def transformers(tmp_path_factory) -> Iterator[dict[str, Model]]:
-    with started("transformers", tmp_path_factory.mktemp("transformers")) as models:
+    # the default takes most of the machine for its cache
+    serve = Serve(engine="transformers", arguments=["--cb-max-memory-percent", "0.05"], start_timeout_s=900.0)
+    with started(serve, tmp_path_factory.mktemp("transformers")) as models:
         yield models
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 
 from gra_train.chat.ledger import Ledger
@@ -12,28 +9,18 @@ from gra_train.chat.protocol import Sampling
 from gra_train.collate.data import tasks
 from gra_train.collate.merit import score
 from gra_train.collate.providers import Calls, write_rationales
-from gra_train.schema import DataFile, Model, Serve
+from gra_train.schema import DataFile, Model
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
 
-@pytest.fixture(scope="module")
-def serve() -> Serve:
-    default = Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python"
-    python = Path(os.environ.get("GRA_VLLM_PYTHON", default))
-    if not python.is_file():
-        pytest.skip(f"{python.name} of a vLLM environment not found: make venv-vllm, or name it in GRA_VLLM_PYTHON")
-    env = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
-    return Serve(engine="vllm", python=str(python), env=env, arguments=["--max-num-seqs", "64", "--enforce-eager"])
-
-
 @pytest.mark.timeout(1200)
-def test_merit_is_the_same_within_a_thousandth_per_token(serve, tmp_path):
+def test_merit_is_the_same_within_a_thousandth_per_token(vllm_serve, tmp_path):
     given = tasks(DataFile(path="mini:rationales", limit=24), seed=0, need_rationale=True)
     texts = [[t.rationale, "Think about it."] for t in given]
     scorer = Model(name="M_IFT", path="mini:chick")
     here = Calls("mini", 16, tmp_path / "here", "cpu")
-    there = Calls("mini", 16, tmp_path / "there", "cpu", serve, tmp_path)
+    there = Calls("mini", 16, tmp_path / "there", "cpu", vllm_serve, tmp_path)
     apart = []
     for one, other in zip(
         score(scorer, given, texts, calls=here), score(scorer, given, texts, calls=there), strict=True
@@ -46,9 +33,9 @@ def test_merit_is_the_same_within_a_thousandth_per_token(serve, tmp_path):
 
 
 @pytest.mark.timeout(1200)
-def test_rationales_are_written_by_a_server_and_kept_in_the_ledger(serve, tmp_path):
+def test_rationales_are_written_by_a_server_and_kept_in_the_ledger(vllm_serve, tmp_path):
     given = tasks(DataFile(path="mini:tasks", limit=8), seed=0)
-    calls = Calls("mini", 16, tmp_path / "ledger", "cpu", serve, tmp_path)
+    calls = Calls("mini", 16, tmp_path / "ledger", "cpu", vllm_serve, tmp_path)
     greedy = Sampling(temperature=0.0, max_tokens=32)
     writer = Model(name="RP_0", path="mini:chick")
     [there] = write_rationales([writer], given, calls=calls, sampling=greedy, seeds=[0])

@@ -7,7 +7,6 @@ some seconds, what answers look like; what it writes makes no sense, and JSON it
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -98,16 +97,11 @@ def teach(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def student(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
+def student(vllm_serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
     """The model behind a vLLM of ours."""
-    python = Path(os.environ.get("GRA_VLLM_PYTHON", Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python"))
-    if not python.is_file():
-        pytest.skip(f"{python.name} of a vLLM environment not found: make venv-vllm, or name it in GRA_VLLM_PYTHON")
     folder = tmp_path_factory.mktemp("vllm")
-    env = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
-    serve = Serve(engine="vllm", python=str(python), env=env, arguments=["--max-num-seqs", "32", "--enforce-eager"])
     model = Model(name="student", path=str(teach(folder / "model")))
-    with serving(resolve(Pool(models=[model], serve=serve)).models, folder) as [placed]:
+    with serving(resolve(Pool(models=[model], serve=vllm_serve)).models, folder) as [placed]:
         yield placed
 
 

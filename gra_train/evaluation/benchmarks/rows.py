@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from hashlib import blake2b
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -254,8 +255,11 @@ def _shuffled(choices: Sequence[str], key: str) -> list[str]:
 
 @cache
 def _expression(text: str) -> Any:
+    """The value of `text` for a row; None where it names what the row has not."""
     from jinja2 import TemplateSyntaxError
 
+    if text.isidentifier() and not iskeyword(text) and text not in ("true", "false", "none"):
+        return lambda **told: told.get(text)  # a column's name, as most are: without Jinja, in a tenth of the time
     try:
         return _environment().compile_expression(text, undefined_to_none=True)
     except TemplateSyntaxError as error:
