@@ -42,6 +42,8 @@ class Sorted:
         return len(self.place)
 
     def find(self, key: bytes) -> int | None:
+        if not len(self):
+            return None
         high, low = np.uint64(int.from_bytes(key[:8], "big")), int.from_bytes(key[8:], "big")
         at = int(self.high.searchsorted(high))
         while at < len(self) and self.high[at] == high:

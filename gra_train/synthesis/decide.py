@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 from math import sqrt
-from statistics import fmean, pstdev
+from statistics import fmean
 
 
 class Decision(StrEnum):
@@ -20,10 +20,8 @@ def mean_and_spread(reviewer_means: Sequence[float], weights: Sequence[float] = 
     weights: of the reviewers, where they do not count alike (adaptive roles).
     Rounded to nine decimals: means are multiples of 1/6, and a mean of exactly 8 must not fall to 7.999999999999999.
     """
-    if not weights:
-        return round(fmean(reviewer_means), 9), round(pstdev(reviewer_means), 9)
-    mu = fmean(reviewer_means, weights)
-    return round(mu, 9), round(sqrt(fmean([(m - mu) ** 2 for m in reviewer_means], weights)), 9)
+    mu = fmean(reviewer_means, weights or None)
+    return round(mu, 9), round(sqrt(fmean([(m - mu) ** 2 for m in reviewer_means], weights or None)), 9)
 
 
 def decide(

@@ -14,6 +14,7 @@ from functools import cache, lru_cache
 from gra_train.synthesis.prompts.rubrics import LOOKALIKES
 from gra_train.synthesis.repair import ParseError, objects
 
+_SIGNS = re.compile(r"[\s*_#>`-]+")
 _SHORTEST = 6
 """Characters, white space aside, that a bare line must have to be called an echo: "9, 8" stands in many texts."""
 
@@ -53,9 +54,14 @@ def refuse_echo(text: str, keys: Sequence[str], shown: str) -> None:
 
 def is_echo(passage: str, shown: str) -> bool:
     plain = _plain(passage)
-    return bool(plain) and plain in _plain(shown)
+    return bool(plain) and plain in _plain_material(shown)
+
+
+def _plain(text: str) -> str:
+    return _SIGNS.sub("", text.translate(LOOKALIKES)).casefold()
 
 
 @lru_cache(maxsize=64)
-def _plain(text: str) -> str:
-    return re.sub(r"[\s*_#>`-]+", "", text.translate(LOOKALIKES)).casefold()
+def _plain_material(shown: str) -> str:
+    """Kept: a sample's reviewers are shown the same, and answer while those of others do."""
+    return _plain(shown)
