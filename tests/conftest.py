@@ -16,11 +16,13 @@ import time
 import urllib.request
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
-from gra_train.schema import Serve
+if TYPE_CHECKING:
+    from gra_train.schema import Serve
 
 ROOT = Path(__file__).parents[1]
 os.environ |= {
@@ -81,6 +83,8 @@ def data_dir() -> Path:
 @pytest.fixture(scope="session")
 def vllm_serve() -> Serve:
     """How the miniature's models are served by vLLM's CPU build, which has an environment of its own."""
+    from gra_train.schema import Serve
+
     python = Path(os.environ.get("GRA_VLLM_PYTHON", ROOT / ".venv-vllm" / "bin" / "python"))
     if not python.is_file():
         pytest.skip(f"{python.name} of a vLLM environment not found: make venv-vllm, or name it in GRA_VLLM_PYTHON")

@@ -61,8 +61,7 @@ def test_a_sound_experiment_passes(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["paper", "refine", "ablation-review", "ablation-roles", "baseline-72b"])
-def test_the_papers_experiments_are_estimated_without_servers(name, capsys, monkeypatch):
-    monkeypatch.delenv("GRA_DATA_DIR", raising=False)  # reading every benchmark is tested elsewhere
+def test_the_papers_experiments_are_estimated_without_servers(name, capsys):
     code, text = validate(capsys, f"experiment=gra/{name}", "--offline", "seeds=mini")
     assert "not asked (offline)" in text
     assert "still to do" in text

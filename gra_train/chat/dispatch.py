@@ -19,8 +19,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-import uvloop
-
 from gra_train.chat.protocol import Ask, Request
 
 T = TypeVar("T")
@@ -180,13 +178,10 @@ def free_flow(
 
 
 class LoopThread:
-    """An event loop in a thread of its own: calls go on while the caller's thread computes.
-
-    uvloop's: a call costs a tenth to a fifth less of the client's CPU time than on asyncio's own (docs/log.md).
-    """
+    """An event loop in a thread of its own: calls go on while the caller's thread computes."""
 
     def __init__(self) -> None:
-        self.loop = uvloop.new_event_loop()
+        self.loop = asyncio.new_event_loop()
         self._collect, *older = gc.get_threshold()
         gc.set_threshold(self._collect and max(self._collect, _COLLECT_EVERY), *older)  # 0: switched off
         self._thread = threading.Thread(target=self._serve, name="calls", daemon=True)

@@ -112,9 +112,11 @@ def check_round(served: dict[str, Model], annotated: Path, scoring: str, folder:
         assert steps == sorted(steps, reverse=True)
         assert fates["kept"] > 5
         assert fates["unparseable"] < CANDIDATES / 10
-        # review does its work; written scores keep a dozen rows, too few to show it (of 1024 candidates, 0.55 to 0.38)
-        judged = "kept" if scoring == "likelihood" else "passed_instruction_review"
-        assert report["steps"][judged]["correct_share"] > report["steps"]["proposed"]["correct_share"]
+        # review does its work. Not asked of the dozen rows that written scores keep behind a server, which draws anew
+        # each time: of 1024 candidates 0.55 of the kept are right and 0.38 of all; one dozen in twelve does not show it
+        judged = ["passed_instruction_review"] + ["kept"] * (scoring == "likelihood" or out == local)
+        for step in judged:
+            assert report["steps"][step]["correct_share"] > report["steps"]["proposed"]["correct_share"], step
     for step in ("passed_instruction_review", "good", "kept"):
         first, second = (report["steps"][step]["rows"] for report in reports)
         assert alike(first, second, CANDIDATES), f"{step}: {first} in process, {second} over HTTP, of {CANDIDATES}"

@@ -12,15 +12,15 @@ from . import server as play
 
 pytestmark = pytest.mark.faults
 TRANSIENT = {
-    "500": [0.06, 1], "reset": [0.06, 2], "silent": [0.01, 1], "torn": [0.06, 1], "garbage": [0.06, 1],
-    "html": [0.05, 1], "nothing": [0.05, 1], "shape": [0.05, 1], "429": [0.06, 2],
+    "500": [0.1, 1], "reset": [0.1, 2], "silent": [0.01, 1], "torn": [0.1, 1], "garbage": [0.1, 1], "html": [0.05, 1],
+    "nothing": [0.05, 1], "shape": [0.05, 1], "429": [0.1, 2],
 }  # fmt: skip
 CANARY = "canary-7f3a9c51e2b84d06"
 
 
 @pytest.mark.slow
 def test_every_way_to_fail_now_and_then(server, client, calm):
-    """Nearly half of all requests fail at first, each in its way; each is answered once in the end."""
+    """Two thirds of all requests fail at first, each in its way; each is answered once in the end."""
     server.control(faults=TRANSIENT, latency=0.005)
     run = client(server.url, timeout_s=6)
     run.complete()

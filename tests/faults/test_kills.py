@@ -22,7 +22,7 @@ IN_FLIGHT = MODELS * WINDOW
 @pytest.mark.slow
 def test_kill_9_of_the_client_at_a_quarter_half_and_three_quarters(server, client, calm):
     rng, run = random.Random(SEED), client(server.url)
-    server.control(latency=0.1)
+    server.control(latency=0.2)
     lost, may_be_sent_again = 0, 0
     for share in (0.25, 0.5, 0.75):
         run.start()
@@ -45,7 +45,7 @@ def test_kill_9_of_one_of_two_servers(tmp_path, server, client, calm):
     rng, other = random.Random(SEED + 1), Server(tmp_path, "other")
     try:
         for one in (server, other):
-            one.control(latency=0.1)
+            one.control(latency=0.2)
         run = client(f"{server.url},{other.url}")
         run.start()
         wait_for(server, 0.15 * calm["calls"], run)
@@ -65,7 +65,7 @@ def test_kill_9_of_one_of_two_servers(tmp_path, server, client, calm):
 @pytest.mark.slow
 def test_kill_9_of_the_only_server(server, client, calm):
     rng, run = random.Random(SEED + 2), client(server.url, give_up_s=2.0, connect_timeout_s=1.0)
-    server.control(latency=0.1)
+    server.control(latency=0.2)
     run.start()
     wait_for(server, 0.4 * calm["calls"], run)
     time.sleep(delay := rng.uniform(0, 0.15))
@@ -88,7 +88,7 @@ def test_kill_9_of_the_only_server(server, client, calm):
 @pytest.mark.slow
 def test_sigterm(server, client, calm):
     rng, run = random.Random(SEED + 3), client(server.url)
-    server.control(latency=0.1)
+    server.control(latency=0.2)
     run.start()
     wait_for(server, 0.4 * calm["calls"], run)
     time.sleep(delay := rng.uniform(0, 0.15))
