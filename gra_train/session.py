@@ -41,6 +41,7 @@ def run_experiment(config: Config, *, until: str = "compare", overrides: Sequenc
     runs_dir = Path(config.runs_dir)
     nodes = select(config, until)
     check_rationale_tasks(nodes, config.evaluation)
+    check_tasks(nodes, runs_dir)
     check_servers(nodes, runs_dir)
     check_encoders(nodes, runs_dir)
     check_trainings(nodes, runs_dir)
@@ -100,6 +101,15 @@ def select(config: Config, until: str) -> list[Node]:
         if node.run_id in wanted or node.run_id in needed:
             needed |= {node.run_id, *(other.run_id for other in node.inputs.values())}
     return [node for node in nodes if node.run_id in needed]
+
+
+def check_tasks(nodes: Sequence[Node], runs_dir: Path) -> None:
+    """Raises UserError if an evaluation to be run names a task of lm-eval's that does not exist."""
+    from gra_train.evaluation.lm_tasks import check_names
+    from gra_train.evaluation.questions import without_instructions
+
+    evaluations = [n.config.evaluation for n in nodes if n.stage == "evaluate" and not n.run(runs_dir).is_done()]
+    check_names(dict.fromkeys(task for evaluation in evaluations for task in without_instructions(evaluation)))
 
 
 def check_servers(nodes: Sequence[Node], runs_dir: Path) -> None:

@@ -80,6 +80,17 @@ def test_an_unreachable_server(tmp_path):
     refused(tmp_path / "runs", [f"pool={pool}"], "m0", "http://127.0.0.1:9/v1")
 
 
+def test_a_task_that_nobody_has(tmp_path):
+    """Said before anything is trained for it."""
+    words = ["experiment=mini/rounds", "tracking=off", "evaluation.tasks=[mini_math,triviaqua]"]
+    done = subprocess.run(
+        [sys.executable, "-m", "gra_train.cli", "run", *words, f"runs_dir={tmp_path / 'runs'}"],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert (done.returncode, "no task 'triviaqua'. Did you mean 'triviaqa'?" in done.stderr) == (2, True), done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     refused(tmp_path / "file" / "runs", [], "runs_dir", "cannot be written")

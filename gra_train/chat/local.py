@@ -2,28 +2,29 @@
 
 What an answer is depends on the weights, the request and (in the last bits of its floats) on the batch it was computed
 in. `plan` cuts requests into batches as a function of the requests alone, so the same requests give the same bits.
+
+torch is imported where something is computed: a run that finds all its answers in the ledger starts without it.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from gra_train.chat import prefixes
-from gra_train.chat.constrain import Compiler, Constraints
-from gra_train.chat.decoding import Decoder
 from gra_train.chat.protocol import Completion, Likelihood, Reply, Request, TokenLogProbs, is_raw
 from gra_train.chat.templates import likelihood_ids, load_tokenizer, prompt_ids, token_ids
 from gra_train.errors import UserError
 from gra_train.locate import adapter_base, fingerprint, model_folder
 from gra_train.schema import Model
 from gra_train.weights import load_weights
+
+if TYPE_CHECKING:
+    from gra_train.chat.constrain import Compiler, Constraints
+    from gra_train.chat.decoding import Decoder
+    from gra_train.chat.scoring import Scorer
 
 _SMALL = 20_000_000
 
@@ -55,10 +56,17 @@ class LocalModel:
         self.name = model.name
         self.settings = model
         self.batch_tokens = batch_tokens
-        self.device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        self._device = device
         base = adapter_base(model.path)  # an adapter folder is also identified by the base that it names
         weights = fingerprint(model.path) + ("+" + fingerprint(base) if base else "")
         self.fingerprint = f"local:{weights}:{model.dtype}:{model.revision}"
+
+    @cached_property
+    def device(self) -> str:
+        """Where the weights go: "cpu" or "cuda"."""
+        import torch
+
+        return ("cuda" if torch.cuda.is_available() else "cpu") if self._device == "auto" else self._device
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -83,30 +91,33 @@ class LocalModel:
         return tuple(sorted(i for i in ids if i is not None))
 
     @cached_property
-    def _shares(self) -> bool:
-        """Whether the network can go on from a repeated cache (not: other arguments, windows that slide, states)."""
-        config = self.network.config.get_text_config()
-        kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-        slides = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-        needed = ("position_ids", "past_key_values", "logits_to_keep")
-        return kinds == {"full_attention"} and not slides and all(_takes(self.network, name) for name in needed)
-
-    @cached_property
     def vocabulary(self) -> int:
         return int(self.network.get_output_embeddings().weight.shape[0])
 
     @cached_property
     def _compiler(self) -> Compiler:
+        from gra_train.chat.constrain import Compiler
+
         return Compiler(self.tokenizer, self.vocabulary, self.end_ids)
 
     @cached_property
     def decoder(self) -> Decoder:
+        from gra_train.chat.decoding import Decoder
+
         return Decoder(self.network, self.tokenizer, end_ids=self.end_ids, window=self.window)
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        from gra_train.chat.scoring import Scorer
+
+        return Scorer(self.network, self.tokenizer, end_ids=self.end_ids, window=self.window)
 
     def constraints(self, requests: Sequence[Completion], *, always: bool = False) -> Constraints | None:
         """The constraints of a batch, None if no request has one (unless `always`)."""
         if not always and all(r.regex is None and r.schema is None for r in requests):
             return None
+        from gra_train.chat.constrain import Constraints
+
         return Constraints(self._compiler, requests, self.vocabulary, self.end_ids)
 
     def prepare(self, requests: Sequence[Request]) -> list[Prepared]:
@@ -130,7 +141,9 @@ class LocalModel:
         """
         asked = [i for i, one in enumerate(prepared) if one.shape[0]]
         sharing: list[list[int]] = []
-        if asked and self._shares:
+        if asked and self.scorer.shares:
+            from gra_train.chat import prefixes
+
             rows = [prepared[i] for i in asked]
             found, _ = prefixes.plan(
                 [r.prompt for r in rows], [r.continuation for r in rows], budget=self.batch_tokens, window=self.window
@@ -153,7 +166,7 @@ class LocalModel:
         with self.threads():
             if isinstance(prepared[0].request, Completion):
                 return self._complete(prepared)
-            return self._score([p.prompt for p in prepared], [p.continuation for p in prepared])
+            return self.scorer.run([p.prompt for p in prepared], [p.continuation for p in prepared])
 
     def complete_batch(self, requests: Sequence[Completion]) -> list[Reply]:
         """Replies in the order of the requests, which are cut into batches first."""
@@ -167,7 +180,7 @@ class LocalModel:
         return self.complete_batch([request])[0]
 
     async def log_likelihood(self, prompt_ids: list[int], continuation_ids: list[int]) -> TokenLogProbs:
-        return self._score([prompt_ids], [continuation_ids])[0]
+        return self.scorer.run([prompt_ids], [continuation_ids])[0]
 
     def _planned(self, requests: Sequence[Request]) -> list[Any]:
         prepared = self.prepare(requests)
@@ -180,6 +193,8 @@ class LocalModel:
     @contextmanager
     def threads(self) -> Iterator[None]:
         """One thread for small models on a CPU: faster, and the same bits whatever the number of cores."""
+        import torch
+
         before = torch.get_num_threads()
         small = self.device == "cpu" and sum(p.numel() for p in self.network.parameters()) < _SMALL
         if not small or before == 1:
@@ -195,61 +210,10 @@ class LocalModel:
         requests = [p.request for p in prepared if isinstance(p.request, Completion)]
         return self.decoder.run([p.prompt for p in prepared], requests, self.constraints(requests))
 
-    @torch.inference_mode()
-    def _score(self, prompts: Sequence[list[int]], continuations: Sequence[list[int]]) -> list[TokenLogProbs]:
-        """Right-padded (causal attention never looks right, so no mask), with only the logits that are asked for.
-
-        Tokens beyond the model's window get -inf: it can give them no probability. Prefixes that prompts share are
-        computed once.
-        """
-        if (shared := self._score_shared(prompts, continuations)) is not None:
-            return shared
-        rows = [(p + c)[: self.window] for p, c in zip(prompts, continuations, strict=True)]
-        width = max(map(len, rows))
-        ids = torch.full((len(rows), width), self.end_ids[0] if self.end_ids else 0)
-        for i, row in enumerate(rows):
-            ids[i, : len(row)] = torch.tensor(row)
-        first = max(0, min(width, *map(len, prompts)) - 1)  # logits at position t speak of token t + 1
-        columns = torch.arange(first, width, device=self.device)
-        keep = {"logits_to_keep": columns} if _takes(self.network, "logits_to_keep") else {}
-        logits = self.network(input_ids=ids.to(self.device), use_cache=False, **keep).logits
-        if not keep:
-            logits = logits[:, first:]
-        answers = []
-        for i, (prompt, continuation) in enumerate(zip(prompts, continuations, strict=True)):
-            inside = max(0, min(len(continuation), len(rows[i]) - len(prompt)))
-            start = len(prompt) - 1 - first
-            row = logits[i, start : start + inside].float()
-            target = torch.tensor(continuation[:inside], device=row.device, dtype=torch.long)
-            values = row.gather(-1, target[:, None]).squeeze(-1) - row.logsumexp(-1)
-            values = [float(v) for v in values.tolist()] + [float("-inf")] * (len(continuation) - inside)
-            answers.append(self._token_log_probs(values, continuation))
-        return answers
-
-    def _score_shared(
-        self, prompts: Sequence[list[int]], continuations: Sequence[list[int]]
-    ) -> list[TokenLogProbs] | None:
-        """As `_score`, prefixes first; None where nothing is shared, or this model cannot."""
-        if not self._shares or max(len(p) + len(c) for p, c in zip(prompts, continuations, strict=True)) > self.window:
-            return None
-        found = prefixes.groups(prompts)
-        if not any(group.shared for group in found):
-            return None
-        values = prefixes.score(self.network, prompts, continuations, found)
-        if values is None:
-            self._shares = False
-            return None
-        return [self._token_log_probs(*pair) for pair in zip(values, continuations, strict=True)]
-
-    def _token_log_probs(self, values: Sequence[float], continuation: Sequence[int]) -> TokenLogProbs:
-        return TokenLogProbs(tuple(values), tuple(self.tokenizer.batch_decode([[t] for t in continuation])))
-
-
-def _takes(network: Any, argument: str) -> bool:
-    return argument in inspect.signature(network.forward).parameters
-
 
 def _load(model: Model) -> Any:
+    import torch
+
     options = {"dtype": getattr(torch, model.dtype), "trust_remote_code": model.trust_remote_code}
     try:
         return load_weights(model.path, revision=model.revision, **options)

@@ -15,6 +15,7 @@ from typing import Any
 
 from gra_train.data.files import ENDINGS, read_rows
 from gra_train.errors import UserError, nearest
+from gra_train.evaluation import lm_names
 from gra_train.evaluation.benchmarks import LM_EVAL, Benchmark, benchmark, named, names
 from gra_train.evaluation.benchmarks.rows import HUB, data_dir, question_texts
 from gra_train.locate import MINI
@@ -115,11 +116,14 @@ def _known(name: str) -> Benchmark | None:
 
 def _load_tasks(name: str) -> Iterable[Any]:
     """The tasks of lm-eval that a name stands for, with their data sets (from the Hub, or its cache)."""
+    missing, given = lm_names.missing([name])
+    if missing:
+        raise _no_task(name, given)
     from lm_eval.tasks import TaskManager
 
     manager = TaskManager()
     if name not in manager.all_tasks:
-        raise UserError(f"synthesis.decontaminate: lm-eval has no task {name!r}.{nearest(name, manager.all_tasks)}")
+        raise _no_task(name, manager.all_tasks)
     try:
         tasks: Mapping[str, Any] = manager.load([name])["tasks"]
     except Exception as error:  # the library raises whatever its network layer raises
@@ -129,6 +133,10 @@ def _load_tasks(name: str) -> Iterable[Any]:
             "folder with its file (synthesis.decontaminate.folder)."
         ) from None
     return tasks.values()
+
+
+def _no_task(name: str, known: list[str]) -> UserError:
+    return UserError(f"synthesis.decontaminate: lm-eval has no task {name!r}.{nearest(name, known)}")
 
 
 def lm_eval_questions(name: str, tasks: Iterable[Any]) -> list[Question]:

@@ -7,12 +7,14 @@ judge an answer (gra_train.evaluation.scoring.process_results).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gra_train.errors import UserError, nearest
+from gra_train.evaluation import lm_names
 from gra_train.evaluation.benchmarks import LM_EVAL
+from gra_train.evaluation.benchmarks import names as known_benchmarks
 from gra_train.evaluation.benchmarks.asking import Asked
 from gra_train.evaluation.questions import TASKS
 from gra_train.records import write_jsonl
@@ -84,21 +86,30 @@ def _document(row: Mapping[str, Any], one: Asked | None) -> dict[str, Any]:
 
 
 def task_manager(folder: Path, names: Mapping[str, str]) -> Any:
-    from lm_eval.tasks import TaskManager
-
     """lm-eval's index: the folder's tasks, and lm-eval's own where one is asked for. UserError for an unknown task."""
     foreign = {task: name for task, name in names.items() if not (folder / f"{task}.yaml").is_file()}
+    check_names(foreign)
+    from lm_eval.tasks import TaskManager
+
     manager = TaskManager(include_path=str(folder), include_defaults=bool(foreign))
     for task, name in foreign.items():
         if name not in manager.all_tasks:
-            from gra_train.evaluation.benchmarks import names as benchmarks
-
-            known = [*TASKS, *benchmarks(), *manager.all_tasks]
-            raise UserError(
-                f"evaluation.tasks: there is no task {task!r}.{nearest(task, known)} "
-                f"Ours: {', '.join([*TASKS, *benchmarks()])}; else any of lm-eval's (lm_eval ls tasks)."
-            )
+            raise _no_task(task, manager.all_tasks)
     return manager
+
+
+def check_names(tasks: Iterable[str]) -> None:
+    """Raises UserError if one of these tasks of lm-eval's does not exist, as far as its files tell (lm_names.py)."""
+    missing, given = lm_names.missing(task.removeprefix(LM_EVAL) for task in tasks)
+    if missing:
+        raise _no_task(missing[0], given)
+
+
+def _no_task(task: str, theirs: Iterable[str]) -> UserError:
+    return UserError(
+        f"evaluation.tasks: there is no task {task!r}.{nearest(task, [*TASKS, *known_benchmarks(), *theirs])} "
+        f"Ours: {', '.join([*TASKS, *known_benchmarks()])}; else any of lm-eval's (lm_eval ls tasks)."
+    )
 
 
 def load_tasks(manager: Any, names: Mapping[str, str]) -> dict[str, Any]:

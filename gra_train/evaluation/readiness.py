@@ -9,18 +9,22 @@ from gra_train.errors import UserError
 from gra_train.evaluation.benchmarks import benchmark
 from gra_train.evaluation.benchmarks.asking import ours
 from gra_train.evaluation.benchmarks.rows import HUB, find, load_questions
+from gra_train.evaluation.lm_tasks import check_names
+from gra_train.evaluation.questions import without_instructions
 from gra_train.evaluation.sandbox import unavailable
 from gra_train.graph import Node
 
 
 def evaluations(nodes: Sequence[Node]) -> Iterator[Finding]:
-    """Every benchmark of ours that a stage asks: counted from its file, or named with its place on the Hub."""
-    asked = {
-        task: node.config.evaluation
-        for node in nodes
-        if node.stage == "evaluate"
-        for task in ours(node.config.evaluation)
-    }
+    """Every benchmark of ours that a stage asks: counted from its file, or named with its place on the Hub. And every
+    task that lm-eval does not have."""
+    settings = [node.config.evaluation for node in nodes if node.stage == "evaluate"]
+    for task in dict.fromkeys(task for evaluation in settings for task in without_instructions(evaluation)):
+        try:
+            check_names([task])
+        except UserError as error:
+            yield Finding("problem", "evaluation", str(error))
+    asked = {task: evaluation for evaluation in settings for task in ours(evaluation)}
     here, hub, programs = [], [], []
     for task, evaluation in asked.items():
         try:

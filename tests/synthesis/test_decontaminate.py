@@ -169,9 +169,8 @@ def test_validation_says_which_questions_are_at_hand(tmp_path):
     assert (bad.state, "line 1: not JSON" in bad.text) == ("problem", True)
 
 
-@pytest.mark.slow  # lm-eval's index of all tasks
 def test_a_task_that_lm_eval_does_not_have():
-    with pytest.raises(UserError, match="lm-eval has no task 'triviaqua'"):
+    with pytest.raises(UserError, match=r"lm-eval has no task 'triviaqua'.*'triviaqa'"):
         questions("triviaqua", DataFile(path="lm-eval:triviaqua"))
 
 
