@@ -12,9 +12,11 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -138,20 +140,16 @@ def _daemon(*command: str) -> None:
 
 
 def _stop(folder: Path) -> None:
-    for name in ("slurmd", "slurmctld", "munged"):
-        file = folder / "run" / f"{name}.pid"
-        if not file.is_file():
-            continue
-        pid = int(file.read_text())
-        for kind in (signal.SIGTERM, signal.SIGKILL):
-            end = time.monotonic() + 10
-            try:
+    pids = [folder / "run" / f"{name}.pid" for name in ("slurmd", "slurmctld", "munged")]
+    running = {int(file.read_text()) for file in pids if file.is_file()}
+    for kind in (signal.SIGTERM, signal.SIGKILL):
+        for pid in running:
+            with suppress(ProcessLookupError):
                 os.kill(pid, kind)
-                while time.monotonic() < end:
-                    os.kill(pid, 0)
-                    time.sleep(0.1)
-            except ProcessLookupError:
-                break
+        end = time.monotonic() + 10
+        while running and time.monotonic() < end:
+            time.sleep(0.1)
+            running = {pid for pid in running if psutil.pid_exists(pid)}
 
 
 def _which(name: str) -> str:

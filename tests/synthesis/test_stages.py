@@ -13,9 +13,11 @@ import pytest
 from gra_train.errors import UserError
 from gra_train.mini.language import parse, split_of
 from gra_train.records import CRITERIA, read_samples
+from gra_train.runs import Reached
 from gra_train.schema import DataFile, Dedup, Model, Pool, Review, Synthesis
-from gra_train.stages import DistillStage, SeedsStage, SynthesizeStage
-from gra_train.synthesis.stages import distill, seeds, synthesize
+from gra_train.settings import change
+from gra_train.stages import DistillStage, SeedsStage, ShardStage, SynthesizeStage
+from gra_train.synthesis.stages import distill, seeds, shard, synthesize
 
 NAMES = ("wren", "robin", "finch", "lark", "swift")
 POOL = Pool(name="mini", models=[Model(name=n, path=f"mini:{n}") for n in NAMES])
@@ -138,6 +140,29 @@ def test_the_second_time_nothing_is_computed_and_every_byte_is_the_same(base):
     second = run(base, "again-2", small())
     assert contents(first) == contents(second)
     assert computed(second) == 0
+
+
+def test_two_rounds_of_two_shards_make_what_one_process_makes(base):
+    """Models in this process. Behind servers: tests/faults/test_shards.py, and as SLURM's jobs tests/slurm."""
+    settings = small(block=4, margin=3)
+    whole = run(base, "unsharded", settings, ledger="ledger-unsharded")
+    for round in (0, 1):
+        for part in ("1/2", "2/2"):
+            out = base / f"shard-{round}-{part[0]}" / "work-1"
+            out.mkdir(parents=True)
+            config = ShardStage(0, POOL, settings, part, round, str(base / "curated"), str(base / "ledger-sharded"))
+            shard(config, {"seeds": base / "seeds" / "result"}, out)
+            made = json.loads((out / "shard.json").read_text())
+            assert (made["round"], made["candidates"] > 0) == (round, True)
+        if round == 0:
+            with pytest.raises(Reached, match="1 of 2 rounds"):
+                run(base, "curated", change(settings, lookahead=0, stop_after=1), ledger="ledger-sharded")
+    curated = run(base, "curated", change(settings, lookahead=0), ledger="ledger-sharded")
+    assert contents(curated) == contents(whole)
+    assert computed(whole) > 100
+    asked = json.loads((curated.parent / "usage.json").read_text())["by_model"].values()
+    new = {purpose for counts in asked for purpose, n in counts.items() if n["asked"] > n["from_ledger"]}
+    assert new <= {"annotator/summary"}  # a batch of summaries depends on who is kept: shards cannot make them
 
 
 @pytest.mark.parametrize("after", [1, 9, 30])
