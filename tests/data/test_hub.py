@@ -62,8 +62,12 @@ def test_so_is_who_says_offline(monkeypatch, caplog, module):
 
 
 def test_a_name_that_is_looked_up_for_ever_is_waited_for_in_vain_once(monkeypatch):
+    def look(*_, **__):
+        time.sleep(5)
+        raise TimeoutError
+
     monkeypatch.setattr(hub, "_PATIENCE_S", 0.2)
-    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: time.sleep(5))
+    monkeypatch.setattr(socket, "create_connection", look)
     started = time.monotonic()
     for _ in range(5):
         with hub.at_hand():
