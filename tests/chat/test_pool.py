@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +15,8 @@ from gra_train.chat.pool import open_pool
 from gra_train.chat.protocol import Completion, Likelihood, Sampling
 from gra_train.errors import UserError
 from gra_train.schema import Model
+
+ROOT = Path(__file__).parents[2]
 
 
 def request(text: str, seed: int = 0, **options) -> Completion:
@@ -62,6 +67,22 @@ def test_replay_is_bit_equal_and_computes_nothing(models, tmp_path, monkeypatch)
     assert again == results
     assert replayed["computed"] == 0
     assert replayed["completion_tokens"] == usage["completion_tokens"]
+
+
+def test_replay_starts_without_torch(models, tmp_path):
+    results, _ = play(models, tmp_path, count=8, block=8)
+    replay = """
+import json, sys
+from pathlib import Path
+from gra_train.schema import Model
+from tests.chat.test_pool import play
+
+results, usage = play([Model(name=n, path=p) for n, p in json.loads(sys.argv[1])], Path(sys.argv[2]), count=8, block=8)
+print(json.dumps([results, usage["computed"], sorted({"torch", "transformers"} & sys.modules.keys())]))
+"""
+    command = [sys.executable, "-c", replay, json.dumps([[m.name, m.path] for m in models]), str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == json.loads(json.dumps([results, 0, []]))
 
 
 def test_a_run_that_was_cut_short_goes_on_with_the_same_bits(models, tmp_path, monkeypatch):
