@@ -14,11 +14,16 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any, Self
 
 from gra_train.data.benchmarks import Question, questions
 from gra_train.records import Sample
 from gra_train.schema import DataFile, Decontaminate
+
+_BASE = 0xBF58476D1CE4E5B9
+_AT_ONCE = 2000
+"""Questions whose n-grams are hashed together."""
 
 
 def words(text: str) -> list[str]:
@@ -44,21 +49,24 @@ class Benchmarks:
 
         self.questions, self.ngram, self.text = list(asked), ngram, text
         self._numbers: dict[str, int] = {}
+        self.counts = Counter(q.benchmark for q in self.questions)
+        self.too_short: Counter[str] = Counter()
         hashes: list[Any] = [np.zeros(0, np.uint64)]
         owners: list[Any] = [np.zeros(0, np.int32)]
-        for place, question in enumerate(self.questions):
-            numbers = [self._numbers.setdefault(word, len(self._numbers) + 1) for word in words(question.text)]
+        for first in range(0, len(self.questions), _AT_ONCE):
+            numbers, places = [], []
+            for place, question in enumerate(self.questions[first : first + _AT_ONCE], first):
+                told = [self._numbers.setdefault(word, len(self._numbers) + 1) for word in words(question.text)]
+                self.too_short[question.benchmark] += len(told) < ngram
+                numbers += [*told, 0]  # no n-gram goes on into the next question
+                places += [place] * (len(told) + 1)
             found = self._hashes(np.asarray(numbers, np.uint64))
-            hashes.append(found)
-            owners.append(np.full(len(found), place, np.int32))
+            hashes.append(found[found > 0])
+            owners.append(np.asarray(places, np.int32)[: len(found)][found > 0])
         every = np.concatenate(hashes)
         order = np.argsort(every, kind="stable")  # of questions that share an n-gram, the first comes first
         self._sorted: Any = every[order]
         self._owner: Any = np.concatenate(owners)[order]
-        self.counts = Counter(q.benchmark for q in self.questions)
-        self.too_short = Counter(
-            q.benchmark for q, found in zip(self.questions, hashes[1:], strict=True) if not len(found)
-        )
 
     @classmethod
     def of(cls, settings: Decontaminate, files: Mapping[str, DataFile]) -> Self | None:
@@ -73,14 +81,13 @@ class Benchmarks:
         import numpy as np
 
         told = words(text)
-        numbers = np.fromiter((self._numbers.get(word, 0) for word in told), np.uint64, len(told))
-        hashes = self._hashes(numbers)
-        first: Any = np.searchsorted(self._sorted, hashes, "left")
-        last: Any = np.searchsorted(self._sorted, hashes, "right")
+        hashes = self._hashes(np.asarray([self._numbers.get(word, 0) for word in told], np.uint64))
+        first: Any = np.searchsorted(self._sorted, hashes)
         seen: set[int] = set()
-        for place in np.flatnonzero(last > first):
+        for place in np.flatnonzero(self._sorted.take(first, mode="clip") == hashes) if len(self._sorted) else ():
             ngram = " ".join(told[place : place + self.ngram])
-            for owner in self._owner[first[place] : last[place]]:
+            last = np.searchsorted(self._sorted, hashes[place], "right")
+            for owner in self._owner[first[place] : last]:
                 question = self.questions[owner]
                 if owner not in seen and f" {ngram} " in f" {' '.join(words(question.text))} ":
                     seen.add(owner)
@@ -115,17 +122,39 @@ class Benchmarks:
         }
 
     def _hashes(self, numbers: Any) -> Any:
-        """Of n words [n], as numbers (0: in no question): the hash of each n-gram [n - ngram + 1], 0 if one is 0."""
+        """Of n words [n], as numbers (0: in no question): the hash of each n-gram [n - ngram + 1], 0 if one is 0.
+
+        A polynomial in _BASE modulo 2^64, its coefficients the words: the difference of two prefix sums, shifted to the
+        same powers by an inverse.
+        """
         import numpy as np
 
-        count = len(numbers) - self.ngram + 1
-        if count < 1:
+        size, n = len(numbers), self.ngram
+        if size < n:
             return np.zeros(0, np.uint64)
+        powers, inverses = _powers(1 << (size - 1).bit_length())
         mixed = numbers * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)
-        total: Any = np.zeros(count, np.uint64)
-        known: Any = np.ones(count, bool)
-        for step in range(self.ngram):
-            total = total * np.uint64(0xBF58476D1CE4E5B9) + mixed[step : step + count]
-            known &= numbers[step : step + count] > 0
+        total = _windows(np.cumsum(mixed * powers[:size]), n) * inverses[: size - n + 1]
+        known = _windows(np.cumsum(numbers == 0), n) == 0
         return np.where(known, total | np.uint64(1), np.uint64(0))
+
+
+def _windows(sums: Any, n: int) -> Any:
+    """Of prefix sums: the sum of each n neighbours."""
+    found = sums[n - 1 :].copy()
+    found[1:] -= sums[:-n]
+    return found
+
+
+@cache
+def _powers(count: int) -> tuple[Any, Any]:
+    """The first `count` powers of _BASE and of its inverse, modulo 2^64."""
+    import numpy as np
+
+    def powers(base: int) -> Any:
+        factors: Any = np.full(count, base, np.uint64)
+        factors[0] = 1
+        return np.cumprod(factors)
+
+    return powers(_BASE), powers(pow(_BASE, -1, 1 << 64))
